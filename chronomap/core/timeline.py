@@ -1,0 +1,228 @@
+"""The versions of one key, in the order of the visibility rule.
+
+The idea: four parallel arrays sorted by (timestamp, revision). A read is a bisection and, rarely, a few steps back. Writers
+append in place; anything else (a back-dated version, pruning) builds a new timeline aside, which the store swaps in.
+
+A worked example. Put 1 at timestamp 10 (revision 1), schedule 2 for 30 (revision 2), put 3 for 20 (revision 3), call off
+what stands at 30 (revision 4)::
+
+    timestamps  10  20  30  30
+    revisions    1   3   2   4
+    values       1   3   2   CANCELLED
+
+At timestamp 35 as known at revision 2 the greatest entry is (30, 2): the answer is 2. As known at revision 4 it is
+(30, 4), a cancellation, so everything at 30 is void and the answer is 3.
+
+Readers on other threads never wait, so mind the order here: an append publishes values, expiries and revisions before the
+timestamp that makes them reachable, and ``settled`` is withdrawn before a commit and set again after it is published.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import Any, Final
+
+from chronomap.core.records import CANCELLED, NEVER, Entry
+from chronomap.core.values import MISSING
+
+UNSETTLED: Final[Any] = type("_Unsettled", (), {"__slots__": (), "__repr__": lambda _: "UNSETTLED"})()
+"""The state of a timeline whose value now cannot be told without the clock, or that is being changed."""
+
+
+class Pruned(Exception):  # noqa: N818 - an answer ("not known any more"), turned into CompactedError one floor up
+    """The versions that could have answered have been pruned."""
+
+
+class Timeline:
+    """The versions of one key.
+
+    Attributes:
+        settled: The value in force at every timestamp from now on as far as is known (MISSING: none), or UNSETTLED.
+        since: The revision from which on ``settled`` holds.
+        changed: The revision that last wrote a version here.
+        start: Entries below this index have been pruned.
+    """
+
+    __slots__ = ("changed", "expiries", "floor", "ordered", "revisions", "settled", "since", "start", "timestamps", "values")
+
+    def __init__(self) -> None:
+        self.timestamps = array("d")
+        self.revisions = array("q")
+        self.values: list[Any] = []
+        self.expiries: array[float] | None = None  # made when the first version that expires arrives
+        self.ordered = True  # revisions ascend along the arrays: a read as of a revision may bisect
+        self.start = 0
+        self.floor: tuple[float, int] | None = None  # the smallest timestamp and revision ever pruned
+        self.settled: Any = UNSETTLED
+        self.since = 0
+        self.changed = 0
+
+    def __len__(self) -> int:
+        return len(self.timestamps) - self.start
+
+    # -- reads: any thread ---------------------------------------------------------------------------------------------
+
+    def locate(self, timestamp: float, revision: int) -> int:
+        """The index of the entry that decides at (timestamp, revision), or -1 for none. O(log n) for appended histories.
+
+        Raises:
+            Pruned: If a pruned entry might have decided.
+        """
+        timestamps, revisions = self.timestamps, self.revisions
+        index = bisect_right(timestamps, timestamp) - 1
+        if self.ordered and index >= 0 and revisions[index] > revision:
+            index = min(index, bisect_right(revisions, revision) - 1)
+        while index >= self.start:
+            if revisions[index] > revision:
+                index -= 1
+            elif self.values[index] is CANCELLED:
+                index = bisect_left(timestamps, timestamps[index]) - 1
+            else:
+                return index
+        if self.floor is not None and timestamp >= self.floor[0] and revision >= self.floor[1]:
+            raise Pruned
+        return -1
+
+    def entry(self, index: int) -> Entry:
+        """The entry at an index."""
+        expiries = self.expiries
+        return Entry(
+            self.timestamps[index],
+            self.revisions[index],
+            self.values[index],
+            NEVER if expiries is None else expiries[index],
+        )
+
+    def find(self, timestamp: float, revision: int) -> Entry | None:
+        """The entry that decides at (timestamp, revision): a value or a tombstone, expired or not."""
+        index = self.locate(timestamp, revision)
+        return self.entry(index) if index >= 0 else None
+
+    def at_exactly(self, timestamp: float, revision: int) -> Entry | None:
+        """What stands at exactly that timestamp as known at that revision; None if nothing does or it is called off."""
+        index = bisect_right(self.timestamps, timestamp) - 1
+        while index >= self.start and self.timestamps[index] == timestamp:
+            if self.revisions[index] <= revision:
+                return None if self.values[index] is CANCELLED else self.entry(index)
+            index -= 1
+        return None
+
+    def entries(self, revision: int, until: float = NEVER, after: float = -NEVER) -> Iterator[Entry]:
+        """All entries with ``after < timestamp <= until`` that were known at a revision, oldest timestamp first."""
+        first = max(self.start, bisect_right(self.timestamps, after))
+        for index in range(first, bisect_right(self.timestamps, until)):
+            if self.revisions[index] <= revision:
+                yield self.entry(index)
+
+    def standing(self, revision: int, until: float = NEVER, after: float = -NEVER) -> list[Entry]:
+        """The same without what was called off and without the cancellations."""
+        kept: list[Entry] = []
+        for entry in self.entries(revision, until, after):
+            if entry.value is CANCELLED:
+                while kept and kept[-1].timestamp == entry.timestamp:
+                    kept.pop()
+            else:
+                kept.append(entry)
+        return kept
+
+    # -- writes: the owner only ----------------------------------------------------------------------------------------
+
+    def add(self, timestamp: float, revision: int, value: Any, expires_at: float) -> Timeline:
+        """Add an entry and return the timeline to use from now on: this one after an append, else a new one.
+
+        Cost: O(1) when nothing later stands, else O(n).
+        """
+        timestamps = self.timestamps
+        if not timestamps or timestamp >= timestamps[-1]:
+            self._append(timestamp, revision, value, expires_at)
+            return self
+        index = bisect_right(timestamps, timestamp)
+        grown = self._slice(self.start, index)
+        grown._append(timestamp, revision, value, expires_at)
+        for later in range(index, len(timestamps)):
+            grown._append(*self.entry(later))
+        grown.ordered = False
+        return grown
+
+    def _append(self, timestamp: float, revision: int, value: Any, expires_at: float) -> None:
+        if self.expiries is not None:
+            self.expiries.append(expires_at)
+        elif expires_at != NEVER:
+            self.expiries = array("d", [NEVER] * len(self.timestamps) + [expires_at])
+        self.values.append(value)
+        self.revisions.append(revision)
+        self.timestamps.append(timestamp)
+
+    def _slice(self, first: int, last: int) -> Timeline:
+        part = Timeline()
+        part.timestamps = self.timestamps[first:last]
+        part.revisions = self.revisions[first:last]
+        part.values = self.values[first:last]
+        part.expiries = None if self.expiries is None else self.expiries[first:last]
+        part.ordered = self.ordered
+        part.floor = self.floor
+        part.changed = self.changed
+        return part
+
+    def without(self, revision: int) -> Timeline:
+        """A timeline that never heard of that revision (to leave nothing of an interrupted commit)."""
+        rest = self._slice(self.start, self.start)
+        for entry in self.entries(revision - 1):
+            rest._append(*entry)
+        rest.ordered = self.ordered
+        rest.changed = max(rest.revisions, default=0)
+        return rest
+
+    def frozen(self) -> Timeline:
+        """A view that later pruning does not reach; it shares the arrays. O(1)."""
+        view = Timeline()
+        view.timestamps, view.revisions, view.values = self.timestamps, self.revisions, self.values
+        view.expiries, view.ordered, view.start = self.expiries, self.ordered, self.start
+        view.floor, view.changed = self.floor, self.changed
+        return view
+
+    def prune(self, start: int) -> Timeline:
+        """Forget the entries below an index; returns the timeline to use from now on. Amortised O(1) per entry."""
+        if self.floor is None:
+            revisions = self.revisions[self.start : start]
+            self.floor = (self.timestamps[self.start], min(revisions))
+        else:
+            revisions = self.revisions[self.start : start]
+            self.floor = (min(self.floor[0], self.timestamps[self.start]), min(self.floor[1], *revisions))
+        if start * 2 < len(self.timestamps):
+            self.start = start  # cheap now; the arrays are cut when at least half of them is dead
+            return self
+        rest = self._slice(start, len(self.timestamps))
+        rest.settled, rest.since = self.settled, self.since
+        return rest
+
+    def settle(self, instant: float, revision: int) -> None:
+        """Publish the value in force now, if it needs no clock to tell. Called after the revision is published."""
+        last = len(self.timestamps) - 1
+        self.since = revision
+        if last < self.start or self.timestamps[last] > instant:
+            return
+        if self.values[last] is CANCELLED:
+            try:
+                last = self.locate(instant, revision)
+            except Pruned:
+                return
+            if last < 0:
+                self.settled = MISSING
+                return
+        if self.expiries is None or self.expiries[last] == NEVER:
+            self.settled = self.values[last]
+
+    def _check(self) -> None:
+        """Verify every invariant."""
+        size = len(self.timestamps)
+        assert len(self.revisions) == len(self.values) == size
+        assert self.expiries is None or len(self.expiries) == size
+        assert 0 <= self.start <= size
+        assert size == 0 or self.start < size, "pruned to nothing"
+        stamps = list(zip(self.timestamps, self.revisions, strict=True))
+        assert all(one < two for one, two in zip(stamps, stamps[1:], strict=False)), "not sorted by (timestamp, revision)"
+        assert not self.ordered or list(self.revisions) == sorted(self.revisions), "not ordered by revision"
+        assert self.changed >= max(self.revisions, default=0)

@@ -1,0 +1,160 @@
+"""The map as it was: every read at one fixed (timestamp, revision).
+
+A view is what snapshots, ``at(...)`` and all scans over the live map are made of. It costs O(1) to make and holds no copy
+of anything: it reads the live timelines and ignores what its revision does not know. Pruning would cut the ground from
+under it, so before the store prunes a key it hands every pinned view the timeline as it stands (``kept``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from chronomap.core.records import CANCELLED, NEVER, Entry, Version
+from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
+from chronomap.core.values import MISSING, bare, plain_equal, release, same
+from chronomap.errors import CompactedError
+
+if TYPE_CHECKING:
+    from chronomap.core.store import Store
+
+Pair = tuple[Any, Any]
+
+
+class View:
+    """The reads of one store at one timestamp and revision. All of them may be called on any thread."""
+
+    __slots__ = ("__weakref__", "kept", "revision", "store", "timestamp")
+
+    def __init__(self, store: Store, timestamp: float, revision: int) -> None:
+        self.store = store
+        self.timestamp = timestamp
+        self.revision = revision
+        self.kept: dict[Any, Timeline] = {}
+
+    def timeline(self, key: Any) -> Timeline | None:
+        """The timeline to read a key from."""
+        if self.kept and (kept := self.kept.get(key)) is not None:
+            return kept
+        return self.store.timelines.get(key)
+
+    def entry(self, key: Any) -> Entry | None:
+        """The entry that decides what the key holds, or None."""
+        if (timeline := self.timeline(key)) is None:
+            return None
+        try:
+            return timeline.find(self.timestamp, self.revision)
+        except Pruned:
+            raise compacted(key, timeline) from None
+
+    def held(self, key: Any) -> Any:
+        """The kept value in force, or MISSING."""
+        if (timeline := self.timeline(key)) is None:
+            return MISSING
+        # Settled since a revision this view knows: then it still was in force at the view's timestamp, because a
+        # pinned view's timestamp is never before its revision's instant. `settled` must be read before `since`.
+        if (value := timeline.settled) is not UNSETTLED and timeline.since <= self.revision and not self.is_past:
+            return value
+        entry = self.entry(key)
+        return entry.value if entry is not None and entry.holds(self.timestamp) else MISSING
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the timestamp is before the instant of the revision: then nothing settled can be relied on."""
+        return self.timestamp < self.store.instant_of(self.revision)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value in force, or the default."""
+        value = self.held(key)
+        return default if value is MISSING else release(value)
+
+    def version(self, key: Any) -> Version[Any, Any] | None:
+        """The version in force, or None if the key is missing."""
+        entry = self.entry(key)
+        if entry is None or not entry.holds(self.timestamp):
+            return None
+        return self._version(key, entry)
+
+    # -- one key's history ---------------------------------------------------------------------------------------------
+
+    def standing(self, key: Any, start: float = -NEVER, end: float | None = None) -> list[Entry]:
+        """The value entries with ``start <= timestamp <= end`` (default: the view's), oldest first."""
+        if (timeline := self.timeline(key)) is None:
+            return []
+        until = self.timestamp if end is None else end
+        return [
+            entry
+            for entry in timeline.standing(self.revision, until)
+            if entry.timestamp >= start and entry.value is not MISSING
+        ]
+
+    def history(self, key: Any, start: float = -NEVER, end: float | None = None) -> list[tuple[float, Any]]:
+        """``[(timestamp, value), …]`` of the same."""
+        return [(entry.timestamp, release(entry.value)) for entry in self.standing(key, start, end)]
+
+    def versions(self, key: Any, *, scheduled: bool = False) -> list[Version[Any, Any]]:
+        """Everything that was ever written of the key, as far as this view knows."""
+        if (timeline := self.timeline(key)) is None:
+            return []
+        until = NEVER if scheduled else self.timestamp
+        return [self._version(key, entry) for entry in timeline.entries(self.revision, until)]
+
+    def _version(self, key: Any, entry: Entry) -> Version[Any, Any]:
+        value = entry.value
+        return Version(
+            key=key,
+            value=None if value is MISSING or value is CANCELLED else release(value),
+            timestamp=entry.timestamp,
+            revision=entry.revision,
+            committed_at=self.store.instant_of(entry.revision),
+            expires_at=None if entry.expires_at == NEVER else entry.expires_at,
+            kind="tombstone" if value is MISSING else "cancellation" if value is CANCELLED else "value",
+        )
+
+    # -- scans: generators, so that a face can run them in slices ------------------------------------------------------
+
+    def scan(self, prefix: str | None = None) -> Iterator[Pair]:
+        """``(key, kept value)`` of every present key, in the order the keys first appeared; prefixes match text keys."""
+        for key in list(self.store.timelines):
+            if prefix is not None and not (isinstance(key, str) and key.startswith(prefix)):
+                continue
+            if (value := self.held(key)) is not MISSING:
+                yield key, value
+
+    def pairs(self, prefix: str | None = None) -> Iterator[Pair]:
+        """``(key, value)`` of every present key."""
+        return ((key, release(value)) for key, value in self.scan(prefix))
+
+    def select(self, predicate: Callable[[Any, Any], object]) -> Iterator[Pair]:
+        """The pairs for which a predicate of key and value is true."""
+        return (pair for pair in self.pairs() if predicate(*pair))
+
+    def holders(self, value: Any) -> Iterator[Any]:
+        """The keys whose value equals a given one."""
+        return (key for key, held in self.scan() if plain_equal(bare(held), value))
+
+    def stamped(self) -> Iterator[tuple[Any, float, int, Any]]:
+        """``(key, timestamp, revision, value)`` of every present key."""
+        for key, value in self.scan():
+            entry = self.entry(key)
+            if entry is not None:
+                yield key, entry.timestamp, entry.revision, release(value)
+
+
+def compacted(key: Any, timeline: Timeline) -> CompactedError:
+    """The error for a read, or a put, in a pruned stretch of a key."""
+    oldest = timeline.timestamps[timeline.start]
+    return CompactedError(
+        f"the history of key {key!r} before timestamp {oldest} has been pruned; "
+        f"what it held there, or as known at so old a revision, cannot be told any more",
+        key=key,
+        timestamp=oldest,
+    )
+
+
+def differences(ours: View, theirs: View) -> Iterator[tuple[Any, Any, Any]]:
+    """``(key, their kept value, our kept value)`` for every key that differs; MISSING where a side holds nothing."""
+    for key in dict.fromkeys([*list(ours.store.timelines), *list(theirs.store.timelines)]):
+        mine, other = ours.held(key), theirs.held(key)
+        if (mine is MISSING) != (other is MISSING) or not same(mine, other):
+            yield key, other, mine

@@ -1,0 +1,109 @@
+"""Every error ChronoMap raises on purpose.
+
+A leaf also inherits the built-in it resembles, carries its data in attributes, and says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ChronoMapError(Exception):
+    """Base of all errors of this library."""
+
+
+class ChronoMapKeyError(ChronoMapError, KeyError):
+    """A key holds nothing at the asked timestamp and revision.
+
+    Attributes:
+        key: The key that was asked for.
+    """
+
+    def __init__(self, key: Any) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class ChronoMapTypeError(ChronoMapError, TypeError):
+    """An argument has a type that cannot work (an unhashable key, a bool as timestamp)."""
+
+
+class ChronoMapValueError(ChronoMapError, ValueError):
+    """An argument has the right type and an impossible value (a ttl of zero, NaN as timestamp)."""
+
+
+class ConflictError(ChronoMapError):
+    """Somebody else changed what this write depends on; nothing was written.
+
+    Attributes:
+        keys: The keys that changed meanwhile.
+        version: The version of the first of them in force now (None: it holds nothing).
+        revision: The revision that last changed that key (0: never).
+    """
+
+    def __init__(self, message: str, *, keys: tuple[Any, ...] = (), version: Any = None, revision: int = 0) -> None:
+        super().__init__(message)
+        self.keys = keys
+        self.version = version
+        self.revision = revision
+
+
+class CompactedError(ChronoMapError, LookupError):
+    """The history needed for the answer has been pruned or erased: the answer is unknown, not "missing".
+
+    Attributes:
+        key: The key, if it is about one.
+        timestamp: The oldest timestamp that can still be read (None if it is not known).
+    """
+
+    def __init__(self, message: str, *, key: Any = None, timestamp: float | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.timestamp = timestamp
+
+
+class FutureRevisionError(ChronoMapValueError):
+    """A revision that the map has not reached yet.
+
+    Attributes:
+        revision: The revision that was asked for.
+        newest: The newest revision there is.
+    """
+
+    def __init__(self, revision: int, newest: int) -> None:
+        super().__init__(f"revision {revision} is in the future: the newest is {newest}")
+        self.revision = revision
+        self.newest = newest
+
+
+class LaggedError(ChronoMapError):
+    """A watcher fell behind what the change feed retains; some changes can no longer be delivered.
+
+    Attributes:
+        since: The revision the watcher had reached.
+        oldest: ``watch(since=oldest)`` is the earliest resumption that misses nothing from there on.
+    """
+
+    def __init__(self, since: int, oldest: int) -> None:
+        super().__init__(
+            f"the changes after revision {since} are no longer retained; "
+            f"read the present with watch(initial=True), or resume with watch(since={oldest})"
+        )
+        self.since = since
+        self.oldest = oldest
+
+
+class ClosedError(ChronoMapError):
+    """The map (or the handle) has been closed."""
+
+
+class ForkedError(ChronoMapError, RuntimeError):
+    """The map was made in another process; after a fork each process must open its own."""
+
+
+class JournalError(ChronoMapError):
+    """The journal could not store a commit."""
+
+
+class CorruptJournalError(JournalError):
+    """A file does not hold what it should: it is damaged, or was not written by ChronoMap."""
