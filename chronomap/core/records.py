@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
-from chronomap.core.values import MISSING, release
+from chronomap.core.values import MISSING, release, same
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -47,6 +47,12 @@ class Entry(NamedTuple):
     def holds(self, timestamp: float) -> bool:
         """Whether a value is in force at that timestamp, given that this is the entry found for it."""
         return self.value is not MISSING and timestamp < self.expires_at
+
+    def equals(self, other: Entry) -> bool:
+        """Whether it says the same, for as long: value and expiry, or both tombstones."""
+        if self.value is MISSING or other.value is MISSING:
+            return self.value is other.value
+        return self.expires_at == other.expires_at and same(self.value, other.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,107 @@
+"""Going back: what to write so that the map behaves as it did, while its history stays.
+
+Nothing here changes anything: the functions return the records of one new commit. Example: a was 1, then 2 was put and 3
+scheduled for tomorrow; rolling back to the first commit writes 1 at now and a cancellation at tomorrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from chronomap.core.records import CANCELLED, NEVER, Kind, Record
+from chronomap.core.timeline import Pruned, Timeline
+from chronomap.core.values import MISSING
+from chronomap.core.view import View, compacted
+from chronomap.errors import CompactedError, ConflictError
+
+if TYPE_CHECKING:
+    from chronomap.core.store import Store
+
+
+def rollback(store: Store, now: float, revision: int, view: View | None) -> Iterator[Record]:
+    """What makes the map behave from now on as if nothing had been committed since a revision."""
+    for key in store.changed_since(revision):
+        known = store.timelines[key] if view is None else (view.timeline(key) or store.timelines[key])
+        yield from _restore(store, key, now, revision, "rollback", known)
+
+
+def undo(store: Store, now: float, revisions: set[int]) -> Iterator[Record]:
+    """The inverse of some commits, on the keys they wrote.
+
+    Raises:
+        ConflictError: If another commit wrote one of these keys after the first of them did.
+        CompactedError: If one of them erased a key, or what the keys held before has been pruned.
+    """
+    first: dict[Any, int] = {}
+    for revision in sorted(revisions):
+        for key, kind in _written(store, revision):
+            if kind == "erase":
+                raise CompactedError(f"revision {revision} erased {key!r}; what was erased cannot be brought back", key=key)
+            first.setdefault(key, revision)
+    for key, revision in first.items():
+        _check_untouched(store, now, key, revision, revisions)
+    for key, revision in first.items():
+        timeline = store.timelines[key]
+        yield from _restore(store, key, now, revision - 1, "undo", timeline)
+        yield from _withdraw(store, key, revision - 1, revisions)
+
+
+def _written(store: Store, revision: int) -> list[tuple[Any, Kind]]:
+    """The keys one commit wrote a version of. O(changes) while the feed retains it, else O(versions)."""
+    if (commit := store.feed.commit(revision)) is not None:
+        return [(record.key, record.kind) for record in commit.records if record.kind != "activate"]
+    return [(key, "put") for key, timeline in store.timelines.items() if revision in timeline.revisions]
+
+
+def _check_untouched(store: Store, now: float, key: Any, first: int, own: set[int]) -> None:
+    timeline = store.timelines[key]
+    if timeline.changed in own and timeline.ordered and len(own) == 1:
+        return
+    for revision in timeline.revisions[timeline.start :]:
+        if revision > first and revision not in own and (key, "expire") not in _written(store, revision):
+            raise ConflictError(
+                f"key {key!r} was changed again by revision {revision}; undo that one first, or put the value you want",
+                keys=(key,),
+                version=store.view(now).version(key),
+                revision=timeline.changed,
+            )
+
+
+def _restore(store: Store, key: Any, now: float, as_of: int, kind: Kind, known: Timeline) -> Iterator[Record]:
+    """What brings a key back to how it stood at (now and later, as_of)."""
+    timeline = store.timelines[key]
+    try:
+        before, present = known.find(now, as_of), timeline.find(now, store.revision)
+    except Pruned:
+        raise compacted(key, timeline) from None
+    held = MISSING if present is None or not present.holds(now) else present.value
+    if before is not None and before.holds(now):
+        if present is None or before[:2] != present[:2]:
+            yield Record(kind, key, before.value, held, now, before.expires_at)
+    elif held is not MISSING:
+        yield Record(kind, key, MISSING, held, now, NEVER)
+    learned = (entry.timestamp for entry in timeline.entries(store.revision, after=now) if entry.revision > as_of)
+    for when in dict.fromkeys(learned):
+        yield _rewrite(store, key, when, as_of, kind, known)
+
+
+def _withdraw(store: Store, key: Any, as_of: int, revisions: set[int]) -> Iterator[Record]:
+    """What takes back the versions that some commits dated before themselves."""
+    timeline = store.timelines[key]
+    back_dated = (
+        entry.timestamp
+        for entry in timeline.entries(store.revision)
+        if entry.revision in revisions and entry.timestamp < store.instant_of(entry.revision)
+    )
+    for when in dict.fromkeys(back_dated):
+        yield _rewrite(store, key, when, as_of, "undo", timeline)
+
+
+def _rewrite(store: Store, key: Any, when: float, as_of: int, kind: Kind, known: Timeline) -> Record:
+    """What makes exactly that timestamp read again as it did at ``as_of``."""
+    stood = known.at_exactly(when, as_of)
+    previous = store.held(key, when)
+    if stood is None:
+        return Record(kind, key, CANCELLED, previous, when, NEVER)
+    return Record(kind, key, stood.value, previous, when, stood.expires_at)
