@@ -1,0 +1,84 @@
+"""Change callbacks: called after the commit, outside the turn, before the writing call returns."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from chronomap.core.records import Commit, plain
+from chronomap.errors import ChronoMapTypeError
+
+log = logging.getLogger("chronomap")
+
+Callback = Callable[[Any, Any, Any, float], Any]
+"""``callback(key, old, new, timestamp)``; None stands for nothing."""
+
+
+class Hooks:
+    """The callbacks of one map, in the order they were registered.
+
+    A callback runs on the thread and in the context of the call that wrote (or of the reaper), so it may read context
+    variables of the writer and may call the map. Writers on several threads run theirs side by side; who needs strict
+    revision order watches the feed.
+    """
+
+    def __init__(self) -> None:
+        self.plain: tuple[Callback, ...] = ()
+        self.asynchronous: tuple[Callback, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.plain or self.asynchronous)
+
+    def add(self, callback: Callback, *, allow_async: bool) -> None:
+        """Register a callback."""
+        if not callable(callback):
+            raise ChronoMapTypeError(f"a change callback is callable, got {type(callback).__name__}")
+        if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None)):  # noqa: B004
+            if not allow_async:
+                raise ChronoMapTypeError("async callbacks need an event loop: register them on an AsyncChronoMap")
+            self.asynchronous = (*self.asynchronous, callback)
+        else:
+            self.plain = (*self.plain, callback)
+
+    def remove(self, callback: Callback) -> bool:
+        """Take a callback back; False if it was not registered."""
+        for name in ("plain", "asynchronous"):
+            callbacks = list(getattr(self, name))
+            if callback in callbacks:
+                callbacks.remove(callback)
+                setattr(self, name, tuple(callbacks))
+                return True
+        return False
+
+    def run(self, commits: Iterable[Commit]) -> None:
+        """Call the plain callbacks; what they raise is logged."""
+        if not self.plain:
+            return
+        for arguments in calls(commits):
+            for callback in self.plain:
+                try:
+                    callback(*arguments)
+                except Exception:
+                    log.exception("Error in change callback")
+
+    async def run_async(self, pending: list[tuple[Callback, tuple[Any, Any, Any, float]]]) -> None:
+        """Await async callbacks one by one, taking each off the list first; what they raise is logged."""
+        while pending:
+            callback, arguments = pending.pop(0)
+            try:
+                await callback(*arguments)
+            except Exception:
+                log.exception("Error in change callback")
+
+    def pending(self, commits: Iterable[Commit]) -> list[tuple[Callback, tuple[Any, Any, Any, float]]]:
+        """The async calls that some commits ask for."""
+        return [(callback, arguments) for arguments in calls(commits) for callback in self.asynchronous]
+
+
+def calls(commits: Iterable[Commit]) -> Iterator[tuple[Any, Any, Any, float]]:
+    """The arguments for each change of some commits."""
+    for commit in commits:
+        for record in commit.records:
+            yield record.key, plain(record.previous), plain(record.value), record.timestamp

@@ -1,0 +1,314 @@
+"""The owner: whoever runs a turn. Commands reach the store only through here.
+
+The right to run a turn is the **baton**, which is only ever tried, never waited for. A caller who finds the mailbox empty
+and gets the baton runs its own command on the spot (an eager turn). One who does not leaves the command in the mailbox,
+tries the baton once more, and waits for the answer: whoever holds the baton looks into the mailbox again after letting go
+of it, so a command left there is always seen, either by that look or by the second try.
+
+Example: thread A holds the baton while thread B puts. B's command enters the mailbox, B's second try fails, B waits. A
+finishes, lets go, finds B's command, takes the baton again, runs it and rings B's bell.
+
+Do not: hold the baton while calling user code (hooks run after the turn), await or block inside a turn, or leave between
+taking a command and answering it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from chronomap.core.records import NEVER
+from chronomap.core.store import Store
+from chronomap.core.timeline import Timeline
+from chronomap.errors import ChronoMapError, ClosedError, ForkedError
+from chronomap.runtime.hooks import Hooks
+from chronomap.runtime.ports import Bell, TaskBell, ThreadBell
+
+log = logging.getLogger("chronomap")
+
+ROUNDS: Final = 32
+"""Turns a thread runs for others before it hands the baton on: its own caller is waiting too."""
+
+PATIENCE: Final = 0.05
+"""Seconds after which a waiting caller tries the baton again, in case the holder's thread was killed."""
+
+Operation = Callable[..., Any]
+
+
+class Command:
+    """One call on its way through the mailbox; its answer belongs to it and to nobody else."""
+
+    __slots__ = ("after", "arguments", "before", "bell", "done", "error", "operation", "reply")
+
+    def __init__(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> None:
+        self.operation = operation
+        self.arguments = arguments
+        self.bell = bell
+        self.reply: Any = None
+        self.error: BaseException | None = None
+        self.done = False
+        self.before = self.after = 0
+
+    def answer(self, reply: Any, error: BaseException | None) -> None:
+        """Give the answer and wake the caller."""
+        self.reply, self.error = reply, error
+        self.done = True
+        self.bell.ring()
+
+    def result(self) -> Any:
+        """The reply; raises if the command failed."""
+        if self.error is not None:
+            raise self.error
+        return self.reply
+
+
+class Unusable(dict[Any, Timeline]):
+    """Stands in for the timelines of a map that must not be used any more: every look-up raises."""
+
+    def __init__(self, error: type[ChronoMapError], message: str) -> None:
+        super().__init__()
+        self.raises = (error, message)
+
+    def get(self, *_: object) -> NoReturn:
+        """Refuse."""
+        error, message = self.raises
+        raise error(message)
+
+
+class Owner:
+    """The store with its mailbox, baton and hooks.
+
+    Attributes:
+        timelines: The store's timelines for readers; something that raises once the map is closed or after a fork.
+        observed: Whether anybody must be told after a commit.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] | None) -> None:
+        self.store = store
+        self.clock = clock or time.time
+        self.timelines: dict[Any, Timeline] = store.timelines
+        self.mailbox: deque[Command] = deque()
+        self.baton = threading.Lock()
+        self.closed = False
+        self.observed = False
+        self.hooks = Hooks()
+        self.parked: dict[int, Bell] = {}
+        self.alarm: Callable[[], None] | None = None
+        self.alarm_due: float = NEVER
+        self._holder = 0
+        self._refusal: tuple[type[ChronoMapError], str] | None = None
+        if clock is not None and hasattr(clock, "subscribe"):
+            clock.subscribe(self)
+        owners.add(self)
+
+    # -- calls from threads --------------------------------------------------------------------------------------------
+
+    def call(self, operation: Operation, *arguments: Any) -> Any:
+        """Run ``operation(now, *arguments)`` in a turn and return its reply; blocks while others hold the baton."""
+        if not self.mailbox and not self.closed and self.baton.acquire(False):  # noqa: FBT003
+            self._holder = threading.get_ident()
+            before = self.store.revision
+            try:
+                reply = operation(self.clock(), *arguments)
+            finally:
+                after = self.store.revision
+                self._holder = 0
+                self.baton.release()
+                if self.mailbox:
+                    self.help()
+                if self.observed and after != before:
+                    self.tell(before, after)
+            if self.store.deadlines.next_due < self.alarm_due:
+                self.set_alarm()
+            return reply
+        return self._wait(operation, arguments)
+
+    def _wait(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:
+        bell = ThreadBell()
+        command = self.enter(operation, arguments, bell)
+        try:
+            while not command.done:
+                self.help()
+                if not command.done and not bell.wait(PATIENCE) and self.closed and self.withdraw(command):
+                    self.refuse()
+        except BaseException:
+            self.withdraw(command)
+            raise
+        finally:
+            if self.observed and command.done and command.after != command.before:
+                self.tell(command.before, command.after)
+        self.set_alarm()
+        return command.result()
+
+    # -- calls from tasks ----------------------------------------------------------------------------------------------
+
+    async def wait(self, operation: Operation, *arguments: Any) -> Command:
+        """Run a command that could not be run on the spot, and wait for its answer without blocking the loop.
+
+        Cancellation: before a turn took the command it is withdrawn and nothing happened; after that it is applied.
+        """
+        bell = TaskBell()
+        command = self.enter(operation, arguments, bell)
+        try:
+            while not command.done:
+                self.help()
+                if not command.done and not await bell.wait(1.0) and self.closed and self.withdraw(command):
+                    self.refuse()
+        except BaseException:
+            self.withdraw(command)
+            raise
+        return command
+
+    # -- the mailbox and its turns -------------------------------------------------------------------------------------
+
+    def enter(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> Command:
+        """Put a command into the mailbox."""
+        if self.closed:
+            self.refuse()
+        if self._holder == threading.get_ident():
+            raise ChronoMapError(
+                "the map was called from inside one of its own commands (by a key's __eq__ or __hash__, a finalizer or a "
+                "signal handler that ran during it); do it after the command has returned"
+            )
+        command = Command(operation, arguments, bell)
+        self.mailbox.append(command)
+        return command
+
+    def withdraw(self, command: Command) -> bool:
+        """Take a command back; False if a turn has taken it."""
+        try:
+            self.mailbox.remove(command)
+        except (ValueError, IndexError):
+            return False
+        return True
+
+    def help(self) -> None:
+        """Run turns while there are commands and the baton is free."""
+        rounds = 0
+        while self.mailbox and self.baton.acquire(False):  # noqa: FBT003
+            self._holder = threading.get_ident()
+            try:
+                self._turn()
+            finally:
+                self._holder = 0
+                self.baton.release()
+            rounds += 1
+            if rounds == ROUNDS:
+                try:
+                    self.mailbox[0].bell.ring()  # that caller goes on with it
+                except IndexError:
+                    continue
+                return
+
+    def _turn(self) -> None:
+        for _ in range(len(self.mailbox)):
+            try:
+                command = self.mailbox.popleft()
+            except IndexError:  # withdrawn meanwhile
+                return
+            self._run(command)
+
+    def _run(self, command: Command) -> None:
+        command.before = command.after = self.store.revision
+        try:
+            if self.closed:
+                self.refuse()
+            reply, error = command.operation(self.clock(), *command.arguments), None
+        except Exception as raised:  # noqa: BLE001 - it is the caller's
+            reply, error = None, raised
+        except BaseException:  # this thread is being interrupted, not the caller's
+            if self.store.revision == command.before:
+                self.mailbox.appendleft(command)
+                command.bell.ring()
+            else:
+                command.after = self.store.revision
+                command.answer(
+                    None, ChronoMapError(f"interrupted; revision {self.store.revision} may hold what was asked for")
+                )
+            raise
+        command.after = self.store.revision
+        command.answer(reply, error)
+
+    # -- after a commit ------------------------------------------------------------------------------------------------
+
+    def tell(self, before: int, after: int) -> None:
+        """Call the hooks for some commits and wake whoever watches. Outside the turn, before the caller returns."""
+        self.wake()
+        if self.hooks:
+            self.hooks.run(self.store.feed.since(before)[: after - before])
+
+    def wake(self) -> None:
+        """Wake the parked watchers."""
+        if self.parked:
+            parked, self.parked = self.parked, {}
+            for bell in parked.values():
+                bell.ring()
+
+    def set_alarm(self) -> None:
+        """Let the reaper know that something falls due earlier than it expects."""
+        if self.store.deadlines.next_due < self.alarm_due and self.alarm is not None:
+            self.alarm_due = self.store.deadlines.next_due
+            self.alarm()
+
+    def clock_moved(self) -> None:
+        """The clock was set: the reaper's sleep is no longer right."""
+        if self.alarm is not None and self.store.deadlines.next_due != NEVER:
+            self.alarm_due = self.store.deadlines.next_due
+            self.alarm()
+
+    def now(self) -> float:
+        """The clock, but never before the newest commit."""
+        return max(self.clock(), self.store.instant)
+
+    def nap(self, due: float) -> float | None:
+        """How many seconds the reaper may sleep before it looks at the clock again; None: until it is woken."""
+        if due == NEVER:
+            return None
+        if self.clock is time.time:
+            return min(max(0.0, due - self.clock()), 10.0)  # a wall clock may be set while we sleep
+        return None if hasattr(self.clock, "subscribe") else 0.05
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def close(self, error: type[ChronoMapError] = ClosedError, message: str = "the map has been closed") -> None:
+        """Refuse everything from now on; commands that still wait are answered with an error."""
+        if self.closed:
+            return
+        self._refusal = (error, message)
+        self.closed = True
+        self.timelines = Unusable(error, message)
+        while self.mailbox:
+            self.help()
+            if self.mailbox:
+                time.sleep(0)
+        self.wake()
+        if self.alarm is not None:
+            self.alarm()
+
+    def refuse(self) -> NoReturn:
+        """Raise what a closed map raises."""
+        error, message = self._refusal or (ClosedError, "the map has been closed")
+        raise error(message)
+
+
+owners: weakref.WeakSet[Owner] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    """After a fork the child has copies of maps whose threads and loops stayed with the parent."""
+    for owner in list(owners):
+        owner.mailbox = deque()
+        owner.baton = threading.Lock()
+        owner.alarm = None
+        owner.parked = {}
+        owner.closed = False
+        owner.close(ForkedError, "this map was made before the fork; make or open one in each process")
+
+
+os.register_at_fork(after_in_child=_disown)

@@ -1,0 +1,114 @@
+"""A way into an event loop from anywhere: asyncio's (uvloop's) and trio's call for "run this over there", made one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+
+class Port:
+    """The event loop that made it, as seen from other threads."""
+
+    def __init__(self) -> None:
+        self._native: Any = anyio.lowlevel.current_token().native_token
+        self._asyncio = hasattr(self._native, "call_soon_threadsafe")
+        self.thread = threading.get_ident()
+
+    @classmethod
+    def here(cls) -> Port | None:
+        """A port of the event loop running on this thread, if one is."""
+        try:
+            return cls()
+        except RuntimeError:
+            return None
+
+    def leads_here(self) -> bool:
+        """Whether this very loop is the one running on this thread."""
+        if threading.get_ident() != self.thread:
+            return False
+        here = Port.here()
+        return here is not None and here._native is self._native  # noqa: SLF001
+
+    def post(self, callback: Callable[[], object]) -> bool:
+        """Run a callback on the loop soon; False if that loop has ended. Never blocks, never raises."""
+        try:
+            if self._asyncio:
+                self._native.call_soon_threadsafe(callback)
+            else:
+                self._native.run_sync_soon(callback)
+        except RuntimeError:  # asyncio: "Event loop is closed"; trio.RunFinishedError is a RuntimeError too
+            return False
+        return True
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Any:
+        """Start a background task outside any task group; call it on the loop itself. The task ends with its loop."""
+        if self._asyncio:
+            return self._native.create_task(function(), name=name)
+        import trio  # noqa: PLC0415 - only where trio is what runs
+
+        return trio.lowlevel.spawn_system_task(function, name=name)
+
+
+class Bell:
+    """Rung on any thread, heard by one waiting task or thread. A ring before the wait is not lost."""
+
+    def ring(self) -> None:
+        """Wake who waits; if nobody does, the next wait returns at once."""
+        raise NotImplementedError
+
+
+class TaskBell(Bell):
+    """A bell for a task on the loop that makes it."""
+
+    def __init__(self, port: Port | None = None) -> None:
+        self._port = port or Port()
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        """Wake the task."""
+        if threading.get_ident() == self._port.thread:
+            with suppress(RuntimeError):
+                self._event.set()
+                return
+        self._port.post(self._set)
+
+    def _set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait for a ring; False after so many seconds without one."""
+        if timeout is None:
+            await self._event.wait()
+        else:
+            with anyio.move_on_after(timeout):
+                await self._event.wait()
+        rung = self._event.is_set()
+        if rung:
+            self._event = anyio.Event()
+        return rung
+
+
+class ThreadBell(Bell):
+    """A bell for a thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def ring(self) -> None:
+        """Wake the thread."""
+        self._event.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for a ring; False after so many seconds without one."""
+        rung = self._event.wait(timeout)
+        if rung:
+            self._event.clear()
+        return rung
+
+
+AsyncCallback = Callable[..., Awaitable[object]]

@@ -1,0 +1,62 @@
+"""The reaper: sleeps until the next expiry or scheduled value, then has the owner commit what is due.
+
+Reads never wait for it: they are exact by themselves. It exists so that watchers and callbacks hear in time. A map in plain
+threads has a daemon thread for it, started with the first deadline; an async map has a task on its own loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from contextlib import suppress
+
+from chronomap.core.records import NEVER
+from chronomap.errors import ClosedError
+from chronomap.runtime.owner import Owner
+from chronomap.runtime.ports import ThreadBell
+
+log = logging.getLogger("chronomap")
+
+
+class ThreadReaper:
+    """A reaper for maps without an event loop. The thread ends with its map, and does not keep the map alive."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._bell = ThreadBell()
+        self._started = False
+        self._starting = threading.Lock()
+        self._owner = weakref.ref(owner, lambda _: self._bell.ring())
+
+    def alarm(self) -> None:
+        """Look at the deadlines anew, starting the thread if need be."""
+        self._bell.ring()
+        if not self._started and self._starting.acquire(False):  # noqa: FBT003
+            self._started = True
+            # At interpreter shutdown no thread starts any more, and none is needed.
+            with suppress(RuntimeError):
+                threading.Thread(target=self._run, name="chronomap-reaper", daemon=True).start()
+
+    def _run(self) -> None:
+        while (owner := self._owner()) is not None and not owner.closed:
+            due = owner.store.deadlines.next_due
+            if due <= owner.now():
+                reap(owner)
+                continue
+            owner.alarm_due = due
+            if owner.store.deadlines.next_due < due:
+                continue
+            nap = owner.nap(due)
+            del owner
+            self._bell.wait(nap)
+
+
+def reap(owner: Owner) -> None:
+    """Commit what is due."""
+    try:
+        owner.call(owner.store.begin)
+    except ClosedError:
+        return
+    except Exception:
+        log.exception("the reaper could not commit what is due; it will try again with the next write")
+        owner.store.deadlines.next_due = NEVER
