@@ -27,6 +27,7 @@ from chronomap.core.records import NEVER
 from chronomap.core.store import Store
 from chronomap.core.timeline import Timeline
 from chronomap.errors import ChronoMapError, ClosedError, ForkedError
+from chronomap.runtime.blocks import note
 from chronomap.runtime.hooks import Hooks
 from chronomap.runtime.ports import Bell, TaskBell, ThreadBell
 
@@ -98,7 +99,9 @@ class Owner:
         self.closed = False
         self.observed = False
         self.hooks = Hooks()
+        self.blocks = 0  # how many snapshot contexts are open
         self.parked: dict[int, Bell] = {}
+        self.before_blocking: Callable[[], None] | None = None  # an async face's check for calls through its bridge
         self.alarm: Callable[[], None] | None = None
         self.alarm_due: float = NEVER
         self._holder = 0
@@ -240,6 +243,8 @@ class Owner:
     def tell(self, before: int, after: int) -> None:
         """Call the hooks for some commits and wake whoever watches. Outside the turn, before the caller returns."""
         self.wake()
+        if self.blocks:
+            note(self, after)
         if self.hooks:
             self.hooks.run(self.store.feed.since(before)[: after - before])
 

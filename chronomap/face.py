@@ -1,0 +1,332 @@
+"""What the two faces share: the owner behind them, and everything that needs no waiting.
+
+A face turns arguments into commands and entries into replies; meaning lives in ``core``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, Literal, NoReturn, TypeVar
+
+from chronomap.core.records import NEVER, Entry
+from chronomap.core.retention import Retention, check_keep_last
+from chronomap.core.store import Store
+from chronomap.core.timeline import UNSETTLED, Pruned
+from chronomap.core.timestamps import Timestamp, seconds
+from chronomap.core.values import IMMUTABLE, MISSING, capture, release, same
+from chronomap.core.view import View, differences
+from chronomap.errors import (
+    ChronoMapKeyError,
+    ChronoMapTypeError,
+    ChronoMapValueError,
+)
+from chronomap.runtime.hooks import Callback
+from chronomap.runtime.owner import Owner
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+log = logging.getLogger("chronomap")
+
+Choose = Callable[[Any, Any, Any], Any]
+"""``(key, ours, theirs) -> value``: decides a merge for a key on which two maps differ."""
+
+ATTEMPTS = 10
+"""How often ``transact`` tries before it gives up."""
+
+
+class Difference(tuple[Any, Any, Any]):
+    """``(key, other's value, own value)`` of a key that differs; None where a side holds nothing.
+
+    ``kind`` tells what None cannot: "added" (only the map itself holds the key), "removed" (only the other does), or
+    "changed" (both do; either may hold None).
+    """
+
+    kind: Literal["added", "removed", "changed"]
+
+    def __new__(cls, key: Any, other: Any, own: Any) -> Difference:
+        """Make one from kept values, MISSING for none."""
+        self = super().__new__(cls, (key, *(None if side is MISSING else release(side) for side in (other, own))))
+        self.kind = "added" if other is MISSING else "removed" if own is MISSING else "changed"
+        return self
+
+
+class Readable(Generic[K, V]):
+    """The reads that need no waiting; a live map and its snapshots have them on both faces."""
+
+    _owner: Owner
+
+    def _held(self, key: Any) -> Any:
+        raise NotImplementedError
+
+    def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
+        raise NotImplementedError
+
+    def __getitem__(self, key: K) -> V:
+        if (value := self._held(key)) is MISSING:
+            raise ChronoMapKeyError(key)
+        found: V = release(value)
+        return found
+
+    def __contains__(self, key: object) -> bool:
+        return self._held(key) is not MISSING
+
+    def __iter__(self) -> Iterator[K]:
+        return (key for key, _ in self._pin().scan())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._pin().scan())
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Readable):
+            return NotImplemented
+        return next(differences(self._pin(), other._pin()), None) is None
+
+    __hash__ = None  # type: ignore[assignment]  # equal content may change, as with a dict
+
+
+class Face(Readable[K, V]):
+    """A live map: the owner, and the plain parts of its surface."""
+
+    def __init__(
+        self,
+        *,
+        retention: Retention | None = None,
+        isolation: Literal["copy", "share"] = "copy",
+        clock: Callable[[], float] | None = None,
+        debug: bool = False,
+    ) -> None:
+        if isolation not in ("copy", "share"):
+            raise ChronoMapValueError(f"isolation is 'copy' or 'share', got {isolation!r}")
+        if retention is not None and not isinstance(retention, Retention):
+            raise ChronoMapTypeError("retention is a Retention(max_versions=..., max_age=...)")
+        self._adopt(Owner(Store(retention), clock), isolation, debug=debug)
+
+    def _adopt(self, owner: Owner, isolation: Literal["copy", "share"], *, debug: bool) -> None:
+        self._owner = owner
+        self._store = owner.store
+        self._isolation: Literal["copy", "share"] = isolation
+        self._debug = debug
+        if debug:
+            if not log.handlers and not logging.getLogger().handlers:
+                log.addHandler(logging.StreamHandler())
+            log.setLevel(logging.DEBUG)
+
+    @property
+    def revision(self) -> int:
+        """The newest revision: how many commits there have been."""
+        return self._store.revision
+
+    @property
+    def snapshot_time(self) -> None:
+        """None: only snapshots have one."""
+        return
+
+    def __repr__(self) -> str:
+        state = "closed" if self._owner.closed else f"revision={self.revision}"
+        return f"<{type(self).__name__} {state}>"
+
+    def __len__(self) -> int:
+        """How many keys are present. O(1)."""
+        self._check_open()
+        if self._store.deadlines.next_due <= self._owner.now():
+            self._settle_now()
+        return len(self._store.recency)
+
+    def _settle_now(self) -> None:
+        self._owner.call(self._store.begin)
+
+    def _check_open(self) -> None:
+        if self._owner.closed:
+            self._owner.refuse()
+
+    def _check(self) -> None:
+        """Verify the store's invariants (slow; for tests)."""
+        self._owner.call(self._store.check)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _held(self, key: Any) -> Any:
+        owner = self._owner
+        try:
+            timeline = owner.timelines.get(key)
+        except TypeError:
+            unhashable(key)
+        self._store.reads += 1
+        if timeline is None:
+            return MISSING
+        if (value := timeline.settled) is not UNSETTLED:
+            return value
+        revision = self._store.revision  # before the clock: what this revision knows is in force by then
+        now = owner.now()
+        try:
+            entry = timeline.find(now, revision)
+        except Pruned:  # the timeline was pruned while we looked
+            entry = View(self._store, now, self._store.revision).entry(key)
+        return entry.value if entry is not None and entry.holds(now) else MISSING
+
+    def _view(self, timestamp: Timestamp | None, revision: int | None) -> View:
+        self._check_open()
+        return self._store.view(self._owner.now(), None if timestamp is None else seconds(timestamp), revision)
+
+    def _held_at(self, key: Any, timestamp: Timestamp | None, revision: int | None) -> Any:
+        if timestamp is None and revision is None:
+            return self._held(key)
+        self._store.reads += 1
+        try:
+            return self._view(timestamp, revision).held(key)
+        except TypeError:
+            hashable(key)
+            raise
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def _capture(self, value: Any) -> Any:
+        return value if type(value) in IMMUTABLE or self._isolation == "share" else capture(value)
+
+    def _captured(self, items: Mapping[K, V]) -> dict[Any, Any]:
+        if not isinstance(items, Mapping):
+            raise ChronoMapTypeError(f"put_many takes a mapping of keys to values, got {type(items).__name__}")
+        return {key: self._capture(value) for key, value in items.items()}
+
+    def _prune_arguments(self, keep_last: int | None, older_than: Timestamp | None) -> tuple[int | None, float | None]:
+        if keep_last is None and older_than is None:
+            raise ChronoMapValueError("say what to prune: keep_last=, older_than=, or both")
+        if keep_last is not None:
+            check_keep_last(keep_last)
+        return keep_last, None if older_than is None else seconds(older_than)
+
+    def _retained(self, keep_last: int | None, older_than: Timestamp | None) -> tuple[int | None, float | None]:
+        retention = self._store.retention
+        if keep_last is None and older_than is None and retention is not None:
+            return retention.max_versions, retention.oldest(self._owner.now())
+        return self._prune_arguments(keep_last, older_than)
+
+    def _rollback_arguments(self, to: object) -> tuple[int, View | None]:
+        if isinstance(to, Readable) and not isinstance(to, Face):
+            if to._owner is not self._owner:
+                raise ChronoMapValueError("that snapshot is of another map; roll back to one of this map, or merge() it")
+            view = to._pin()
+            return view.revision, view
+        if isinstance(to, int) and not isinstance(to, bool):
+            return to, None
+        raise ChronoMapTypeError(f"roll back to a snapshot or a revision (int), got {type(to).__name__}")
+
+    # -- merging: read the other first, then one command -----------------------------------------------------------------
+
+    def _other(self, other: object, what: str) -> View:
+        if not isinstance(other, Readable):
+            raise ChronoMapTypeError(f"Expected a ChronoMap or a snapshot for {what}, got {type(other).__name__}")
+        return other._pin()
+
+    def _merge_plan(self, other: object, strategy: str | Choose) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        if strategy not in ("timestamp", "overwrite") and not callable(strategy):
+            raise ChronoMapValueError(
+                f"Invalid merge strategy: {strategy!r}; use 'timestamp', 'overwrite' or a function (key, ours, theirs)"
+            )
+        theirs = self._other(other, "merge")
+        if theirs.store is self._store:
+            raise ChronoMapValueError("a map cannot be merged with itself; to go back to a snapshot, call rollback()")
+        if callable(strategy):
+            return self._store.put_expected, (self._chosen(theirs, strategy),)
+        if strategy == "overwrite":
+            present = [(key, entry) for key, _ in theirs.scan() if (entry := theirs.entry(key)) is not None]
+            return self._store.take_over, ([(key, [entry]) for key, entry in present], True)
+        entries: list[tuple[Any, list[Entry]]] = []
+        for key, timeline in list(theirs.store.timelines.items()):
+            known = theirs.timeline(key) or timeline
+            newest = {entry.timestamp: entry for entry in known.standing(theirs.revision)}
+            entries.append((key, list(newest.values())))
+        return self._store.take_over, (entries, False)
+
+    def _chosen(self, theirs: View, choose: Choose) -> list[tuple[Any, Any, float, Any]]:
+        ours = self._view(None, None)
+        chosen = []
+        for key, value in theirs.scan():
+            entry, mine = theirs.entry(key), ours.entry(key)
+            if entry is None:
+                continue
+            if mine is None or not mine.holds(ours.timestamp):
+                chosen.append((key, value, entry.expires_at, None))
+            elif not same(mine.value, value):
+                kept = self._capture(choose(key, release(mine.value), release(value)))
+                chosen.append((key, kept, NEVER, mine[:2]))
+        return chosen
+
+    # -- callbacks and numbers -----------------------------------------------------------------------------------------
+
+    def _add_callback(self, callback: Callback, *, allow_async: bool) -> None:
+        self._check_open()
+        self._owner.hooks.add(callback, allow_async=allow_async)
+        self._owner.observed = True
+
+    def remove_change_callback(self, callback: Callback) -> bool:
+        """Stop calling a callback; False if it was not registered."""
+        return self._owner.hooks.remove(callback)
+
+    def get_stats(self) -> dict[str, int]:
+        """Counters since the map was made or ``reset_stats`` was called, and its present size.
+
+        Returns:
+            reads, writes, deletes, snapshots, expired, conflicts; then revision, keys (ever used) and versions (kept).
+        """
+        store = self._store
+        return {
+            "reads": store.reads,
+            "writes": store.writes,
+            "deletes": store.deletes,
+            "snapshots": store.snapshots,
+            "expired": store.expiries,
+            "conflicts": store.conflicts,
+            "revision": store.revision,
+            "keys": len(store.timelines),
+            "versions": sum(map(len, list(store.timelines.values()))),
+        }
+
+    def reset_stats(self) -> None:
+        """Set the counters to zero."""
+        store = self._store
+        store.reads = store.writes = store.deletes = store.snapshots = store.expiries = store.conflicts = 0
+
+
+def hashable(key: object) -> None:
+    """Refuse a key that cannot be one."""
+    try:
+        hash(key)
+    except TypeError:
+        unhashable(key)
+
+
+def unhashable(key: object) -> NoReturn:
+    """Say that a key cannot be one."""
+    raise ChronoMapTypeError(
+        f"Key must be hashable, got {type(key).__name__}; use text, a number, or a tuple of them"
+    ) from None
+
+
+def check_number(n: int, what: str) -> int:
+    """Refuse what is not a whole number of 0 or more."""
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise ChronoMapTypeError(f"{what} is a whole number, got {type(n).__name__}")
+    if n < 0:
+        raise ChronoMapValueError(f"{what} must be 0 or more, got {n}")
+    return n
+
+
+def prefix_text(prefix: str | None) -> str | None:
+    """Refuse a prefix that is not text."""
+    if prefix is not None and not isinstance(prefix, str):
+        raise ChronoMapTypeError(f"a prefix is text, got {type(prefix).__name__}")
+    return prefix
+
+
+def newest(stamped: Iterable[tuple[Any, float, int, Any]], n: int) -> list[tuple[Any, float, Any]]:
+    """The n newest of a view's keys: ``(key, timestamp, value)``."""
+    best = heapq.nlargest(n, stamped, key=lambda found: (found[1], found[2]))
+    return [(key, timestamp, value) for key, timestamp, _, value in best]
+

@@ -1,0 +1,37 @@
+"""Which commits a block of code made, whatever else goes on: the bookkeeping behind ``snapshot_context``.
+
+A block is found through a context variable, so the tasks it starts belong to it, and other tasks and threads do not.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chronomap.runtime.owner import Owner
+
+
+class Block:
+    """One running ``snapshot_context`` and the revisions it has committed."""
+
+    def __init__(self, owner: Owner, outer: Block | None) -> None:
+        self.owner = owner
+        self.outer = outer
+        self.revisions: set[int] = set()
+        self.active = True
+
+
+current: ContextVar[Block | None] = ContextVar("chronomap_block", default=None)
+
+
+def note(owner: Owner, revision: int) -> None:
+    """Note a commit for every block of that map around the caller; what fell due meanwhile is nobody's."""
+    commit = owner.store.feed.commit(revision)
+    if commit is not None and commit.records[0].kind in ("expire", "activate"):
+        return
+    block = current.get()
+    while block is not None:
+        if block.owner is owner and block.active:
+            block.revisions.add(revision)
+        block = block.outer

@@ -1,0 +1,666 @@
+"""``ChronoMap``: the map for plain code and threads. Every call returns when it is done; nothing here needs an event loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from chronomap import formats
+from chronomap.core.draft import Draft
+from chronomap.core.records import Change, Version
+from chronomap.core.retention import Retention
+from chronomap.core.timestamps import Timestamp, seconds
+from chronomap.core.values import MISSING, release
+from chronomap.core.view import View, differences
+from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
+from chronomap.face import (
+    ATTEMPTS,
+    Choose,
+    Difference,
+    Face,
+    K,
+    Readable,
+    V,
+    check_number,
+    hashable,
+    newest,
+    prefix_text,
+    unhashable,
+)
+from chronomap.runtime.blocks import Block, current
+from chronomap.runtime.hooks import Callback
+from chronomap.runtime.owner import Owner
+from chronomap.runtime.reaper import ThreadReaper
+from chronomap.runtime.watch import Cursor, SyncChangeStream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class _Reads(Readable[K, V]):
+    """The reads of several keys, the same for a live map and a snapshot."""
+
+    def keys(self, prefix: str | None = None) -> Iterator[K]:
+        """The present keys, in the order they first appeared; with a prefix, the text keys that start with it."""
+        return (key for key, _ in self._pin().scan(prefix_text(prefix)))
+
+    def values(self, prefix: str | None = None) -> Iterator[V]:
+        """The present values, in the order of their keys."""
+        return (value for _, value in self._pin().pairs(prefix_text(prefix)))
+
+    def items(self, prefix: str | None = None) -> Iterator[tuple[K, V]]:
+        """The present keys with their values."""
+        return self._pin().pairs(prefix_text(prefix))
+
+    def latest(self, timestamp: Timestamp | None = None) -> dict[K, V]:
+        """Everything present, as a dict. O(keys)."""
+        return dict(self._pin(timestamp).pairs())
+
+    def query(self, predicate: Callable[[K, V], object], timestamp: Timestamp | None = None) -> dict[K, V]:
+        """The present items for which ``predicate(key, value)`` is true. What the predicate raises is raised here."""
+        return dict(self._pin(timestamp).select(predicate))
+
+    def count(
+        self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None
+    ) -> int:
+        """How many items are present, or fulfil a predicate of key and value."""
+        if predicate is None and timestamp is None:
+            return len(self)
+        view = self._pin(timestamp)
+        return sum(1 for _ in (view.scan() if predicate is None else view.select(predicate)))
+
+    def aggregate(
+        self, func: Callable[[list[V]], Any], keys: Iterable[K] | None = None, timestamp: Timestamp | None = None
+    ) -> Any:
+        """``func`` of the list of present values (of some keys; those that are missing are left out)."""
+        view = self._pin(timestamp)
+        if keys is None:
+            return func([value for _, value in view.pairs()])
+        return func([release(value) for key in keys if (value := view.held(key)) is not MISSING])
+
+    def get_keys_by_value(self, value: V, timestamp: Timestamp | None = None) -> list[K]:
+        """The keys that hold a value equal to a given one."""
+        return list(self._pin(timestamp).holders(value))
+
+    def history(self, key: K) -> list[tuple[float, V]]:
+        """``[(timestamp, value), …]`` of everything the key has held until now, oldest first; no tombstones."""
+        return self._of_key(key).history(key)
+
+    def iter_history(self, key: K) -> Iterator[tuple[float, V]]:
+        """The same, one at a time."""
+        view = self._of_key(key)
+        return ((entry.timestamp, release(entry.value)) for entry in view.standing(key))
+
+    def get_range(
+        self, key: K, start_ts: Timestamp | None = None, end_ts: Timestamp | None = None
+    ) -> list[tuple[float, V]]:
+        """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now)."""
+        start = -float("inf") if start_ts is None else seconds(start_ts)
+        return self._of_key(key).history(key, start, None if end_ts is None else seconds(end_ts))
+
+    def versions(self, key: K, *, scheduled: bool = False) -> list[Version[K, V]]:
+        """Everything ever written of a key until now, tombstones and cancellations too; oldest timestamp first.
+
+        Args:
+            key: The key.
+            scheduled: Whether to include what is dated later than now.
+        """
+        return self._of_key(key).versions(key, scheduled=scheduled)
+
+    def _of_key(self, key: K) -> View:
+        hashable(key)
+        return self._pin()
+
+    def diff(self, other: Readable[K, V]) -> set[K]:
+        """The keys on which two maps (or snapshots) differ now; holding None and holding nothing are different."""
+        return {key for key, _, _ in self._differences(other)}
+
+    def diff_detailed(self, other: Readable[K, V]) -> list[Difference]:
+        """``[(key, other's value, own value), …]`` of the same, None for nothing; ``kind`` of each tells the difference."""
+        return [Difference(*found) for found in self._differences(other)]
+
+    def _differences(self, other: Readable[K, V]) -> Iterator[tuple[Any, Any, Any]]:
+        if not isinstance(other, Readable):
+            raise ChronoMapTypeError(f"Expected a ChronoMap or a snapshot for diff, got {type(other).__name__}")
+        return differences(self._pin(), other._pin())
+
+    def to_dict(self, compress: bool = False) -> dict[str, Any] | bytes:
+        """The whole map with its history as plain data; with ``compress`` as bytes that ``from_dict`` takes too."""
+        plain = formats.dump(self._pin())
+        return formats.pack(plain, compress=True) if compress else plain
+
+
+class Snapshot(_Reads[K, V]):
+    """The map as it was at one revision and one instant; it never changes, and costs nothing to keep.
+
+    Attributes:
+        revision: The newest revision it knows.
+    """
+
+    def __init__(self, owner: Owner, view: View) -> None:
+        self._owner = owner
+        self._view = view
+        self.revision = view.revision
+
+    @property
+    def snapshot_time(self) -> float:
+        """The timestamp it reads at, in seconds since the epoch."""
+        return self._view.timestamp
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} revision={self.revision} timestamp={self.snapshot_time}>"
+
+    def _held(self, key: Any) -> Any:
+        try:
+            return self._view.held(key)
+        except TypeError:
+            unhashable(key)
+
+    def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
+        if timestamp is None and revision is None:
+            return self._view
+        if revision is not None and revision > self.revision:
+            raise ChronoMapKeyError(revision)
+        when = self._view.timestamp if timestamp is None else seconds(timestamp)
+        view = View(self._view.store, when, self.revision if revision is None else revision)
+        view.kept = self._view.kept
+        return view
+
+    def get(
+        self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False
+    ) -> V | Any:
+        """The value of a key in the snapshot, or the default; with ``strict`` a missing key raises."""
+        value = self._pin(timestamp).held(key)
+        if value is MISSING:
+            if strict:
+                raise ChronoMapKeyError(key)
+            return default
+        return release(value)
+
+    def version(self, key: K, timestamp: Timestamp | None = None) -> Version[K, V] | None:
+        """The version of a key in the snapshot, or None."""
+        return self._pin(timestamp).version(key)
+
+    def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
+        """The n keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(keys)."""
+        return newest(self._view.stamped(), check_number(n, "n"))
+
+    def fork(self) -> ChronoMap[K, V]:
+        """An independent map with the same history up to here, which can be written to. O(versions)."""
+        return ChronoMap.from_dict(formats.dump(self._view), clock=self._owner.clock)
+
+
+class Transaction(Readable[K, V]):
+    """Reads of one snapshot plus the block's own writes; made by ``ChronoMap.transaction()``.
+
+    Attributes:
+        revision: After the block: the revision of its commit (the one it read, if it wrote nothing).
+    """
+
+    def __init__(self, face: Face[K, V], draft: Draft) -> None:
+        self._owner = face._owner
+        self._face = face
+        self._draft = draft
+        self.revision = draft.base.revision
+
+    def _held(self, key: Any) -> Any:
+        try:
+            return self._draft.held(key)
+        except TypeError:
+            unhashable(key)
+
+    def get(self, key: K, default: Any = None, *, strict: bool = False) -> V | Any:
+        """The value as the transaction sees it, or the default."""
+        value = self._held(key)
+        if value is MISSING and strict:
+            raise ChronoMapKeyError(key)
+        return default if value is MISSING else release(value)
+
+    def put(self, key: K, value: V, timestamp: Timestamp | None = None, ttl: float | None = None) -> None:
+        """Write when the block ends."""
+        hashable(key)
+        self._draft.put(key, self._face._capture(value), timestamp, ttl)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.put(key, value)
+
+    def delete(self, key: K, timestamp: Timestamp | None = None) -> bool:
+        """Delete when the block ends; whether the key is present as the transaction sees it."""
+        hashable(key)
+        return self._draft.delete(key, timestamp)
+
+    def __delitem__(self, key: K) -> None:
+        if not self.delete(key):
+            raise ChronoMapKeyError(key)
+
+    def keys(self, prefix: str | None = None) -> list[K]:
+        """The keys as the transaction sees them; somebody else's change among them is a conflict."""
+        return self._draft.keys(prefix_text(prefix))
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def _commit(self) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+        draft = self._draft
+        if not draft.writes:
+            return None
+        return self._face._store.apply, (draft.base, draft.writes, draft.keys_read, draft.prefixes_read)
+
+
+class ChronoMap(_Reads[K, V], Face[K, V]):
+    """A key-value map that keeps every version of every key. Thread-safe; no call waits for a lock.
+
+    Args:
+        debug: Log every put and delete.
+        use_rwlock: Accepted for programs written for ChronoMap 2; there is no lock to choose.
+        retention: How much history to keep; default: everything.
+        isolation: "copy" keeps and hands out copies of values that can change; "share" does not, for those who promise
+            not to change them.
+        clock: Returns the time in seconds since the epoch; default ``time.time``.
+    """
+
+    def __init__(
+        self,
+        debug: bool = False,
+        use_rwlock: bool | None = None,
+        *,
+        retention: Retention | None = None,
+        isolation: Literal["copy", "share"] = "copy",
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        if use_rwlock is not None:
+            warnings.warn("use_rwlock does nothing: ChronoMap has no locks any more", DeprecationWarning, stacklevel=2)
+        super().__init__(retention=retention, isolation=isolation, clock=clock, debug=debug)
+        self._reap()
+
+    @classmethod
+    def _bridge(cls, face: Face[K, V]) -> ChronoMap[K, V]:
+        bridge: ChronoMap[K, V] = cls.__new__(cls)
+        bridge._adopt(face._owner, face._isolation, debug=face._debug)
+        return bridge
+
+    def _reap(self) -> None:
+        self._owner.alarm = ThreadReaper(self._owner).alarm
+        self._owner.set_alarm()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Refuse everything from now on with ``ClosedError``. Closing twice is fine."""
+        self._owner.close()
+
+    def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
+        view: View = self._do(self._store.pin, None if timestamp is None else seconds(timestamp), revision)
+        return view
+
+    def _do(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+        if self._owner.before_blocking is not None:
+            self._owner.before_blocking()
+        try:
+            return self._owner.call(operation, *arguments)
+        except TypeError as error:
+            if not isinstance(error, ChronoMapError) and "unhashable" in str(error):
+                raise ChronoMapTypeError(f"Key must be hashable: {error}") from None
+            raise
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def get(
+        self,
+        key: K,
+        timestamp: Timestamp | None = None,
+        default: Any = None,
+        *,
+        strict: bool = False,
+        revision: int | None = None,
+    ) -> V | Any:
+        """What the key holds, or the default.
+
+        Args:
+            key: The key.
+            timestamp: When; default now. A later time than now shows what is scheduled.
+            default: Returned if the key holds nothing then.
+            strict: Raise instead of returning the default.
+            revision: As known at that revision; default the newest.
+
+        Raises:
+            ChronoMapKeyError: If ``strict`` and the key holds nothing.
+            CompactedError: If the answer has been pruned.
+            FutureRevisionError: If there is no such revision yet.
+
+        Cost: O(1) for the present value, whatever the length of the history; O(log n) for the past.
+        """
+        value = self._held(key) if timestamp is None and revision is None else self._held_at(key, timestamp, revision)
+        if value is MISSING:
+            if strict:
+                raise ChronoMapKeyError(key)
+            return default
+        return release(value)
+
+    def version(
+        self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None
+    ) -> Version[K, V] | None:
+        """The version that ``get`` with the same arguments would answer from, or None."""
+        hashable(key)
+        return self._view(timestamp, revision).version(key)
+
+    def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
+        """The n present keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(n)."""
+        found: list[tuple[K, float, V]] = self._do(self._store.latest_keys, check_number(n, "n"))
+        return found
+
+    def snapshot(self) -> Snapshot[K, V]:
+        """The map as it is now, frozen. O(1) in time and memory."""
+        self._store.snapshots += 1
+        return Snapshot(self._owner, self._pin())
+
+    def at(self, timestamp: Timestamp | None = None, *, revision: int | None = None) -> Snapshot[K, V]:
+        """The map at a timestamp (default now), as known at a revision (default the newest), frozen. O(1)."""
+        return Snapshot(self._owner, self._pin(timestamp, revision))
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        key: K,
+        value: V,
+        timestamp: Timestamp | None = None,
+        ttl: float | None = None,
+        *,
+        if_revision: int | None = None,
+        if_absent: bool = False,
+        request_id: object = None,
+    ) -> int:
+        """Add a version; returns the revision of the commit.
+
+        Args:
+            key: Any hashable object.
+            value: Anything that can be copied; later changes of it do not reach the map.
+            timestamp: Since when it holds; default now. May be in the past (a correction) or future (a schedule).
+            ttl: After how many seconds it expires, from now or from the timestamp, whichever is later.
+            if_revision: Only if that is the revision that last changed the key (0: it was never written).
+            if_absent: Only if the key holds nothing now.
+            request_id: Put at most once for the same id, however often this is called with it.
+
+        Raises:
+            ConflictError: If a condition is not met; nothing was written.
+            CompactedError: If the timestamp lies before what has been pruned.
+        """
+        value = self._capture(value)
+        if if_revision is None and not if_absent and request_id is None:
+            revision: int = self._do(self._store.put, key, value, timestamp, ttl)
+        else:
+            revision = self._do(self._store.put, key, value, timestamp, ttl, if_revision, if_absent, request_id)
+        if self._debug:
+            self._log("PUT key=%r value=%r timestamp=%r ttl=%r revision=%d", key, value, timestamp, ttl, revision)
+        return revision
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.put(key, value)
+
+    def put_many(self, items: Mapping[K, V], timestamp: Timestamp | None = None, ttl: float | None = None) -> int:
+        """Put several keys in one commit; all or nothing. Returns its revision."""
+        revision: int = self._do(self._store.put_many, self._captured(items), timestamp, ttl)
+        return revision
+
+    def delete(self, key: K, timestamp: Timestamp | None = None, *, if_revision: int | None = None) -> bool:
+        """Add a tombstone; the history stays. What is scheduled for later is called off. False if there was nothing."""
+        deleted: bool = self._do(self._store.delete, key, timestamp, if_revision)
+        if self._debug:
+            self._log("DELETE key=%r deleted=%r", key, deleted)
+        return deleted
+
+    def __delitem__(self, key: K) -> None:
+        if not self.delete(key):
+            raise ChronoMapKeyError(key)
+
+    def delete_many(self, keys: Iterable[K], timestamp: Timestamp | None = None) -> int:
+        """Delete several keys in one commit; returns how many there were to delete."""
+        deleted: int = self._do(self._store.delete_many, list(keys), timestamp)
+        return deleted
+
+    def update(self, key: K, fn: Callable[[V], V], *, default: Any = None, ttl: float | None = None) -> V:
+        """Put ``fn(present value, or default)`` and return it; nobody's change in between is lost.
+
+        ``fn`` runs outside any turn, and again if somebody else changed the key meanwhile: let it have no side effects.
+        """
+        while True:
+            now = self._owner.now()
+            expected = self._store.in_force(key, now) if key in self else None
+            value = fn(self.get(key, default=default))
+            try:
+                self._do(self._store.put, key, self._capture(value), None, ttl, None, False, None, expected)  # noqa: FBT003
+            except ConflictError:
+                continue
+            return value
+
+    def touch(self, key: K, ttl: float | None) -> bool:
+        """Let the present value expire ``ttl`` seconds from now (None: never); False if the key is missing."""
+        touched: bool = self._do(self._store.touch, key, ttl)
+        return touched
+
+    def erase(self, key: K) -> int:
+        """Remove all values of a key for good, from history, snapshots and feed; returns how many versions that were."""
+        erased: int = self._do(self._store.erase, key)
+        return erased
+
+    def clear(self) -> None:
+        """Delete everything in one commit. The history stays; ``rollback`` brings it back."""
+        self._do(self._store.clear)
+
+    def unschedule(self, key: K, timestamp: Timestamp | None = None) -> int:
+        """Call off what is scheduled for a key, at one timestamp or all; returns how many timestamps that were."""
+        cancelled: int = self._do(self._store.unschedule, key, timestamp)
+        return cancelled
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction[K, V]]:
+        """Reads of one snapshot and writes that are committed together when the block ends without an exception.
+
+        Raises:
+            ConflictError: At the end of the block, if what it read has changed meanwhile; nothing was written.
+        """
+        transaction: Transaction[K, V] = Transaction(self, Draft(self._pin()))
+        yield transaction
+        if (commit := transaction._commit()) is not None:
+            operation, arguments = commit
+            transaction.revision = self._do(operation, *arguments)
+
+    def transact(self, fn: Callable[[Transaction[K, V]], Any], *, attempts: int = ATTEMPTS) -> Any:
+        """Run ``fn(transaction)`` and commit, again after a conflict, up to so many times; returns what it returned."""
+        for attempt in range(1, check_number(attempts, "attempts") + 1):
+            try:
+                with self.transaction() as transaction:
+                    result = fn(transaction)
+            except ConflictError:
+                if attempt >= attempts:
+                    raise
+            else:
+                return result
+        raise ChronoMapTypeError("attempts must be at least 1")
+
+    # -- back in time --------------------------------------------------------------------------------------------------
+
+    def rollback(self, to: Snapshot[K, V] | int) -> int:
+        """Behave from now on as if nothing had been committed since a snapshot or revision; returns the new revision.
+
+        History is not touched, and the rollback can be rolled back. O(keys changed since).
+        """
+        revision: int = self._do(self._store.rollback, *self._rollback_arguments(to))
+        return revision
+
+    def undo(self, revision: int) -> int:
+        """Commit the inverse of one commit; ``ConflictError`` if a later one touched its keys."""
+        undone: int = self._do(self._store.undo, revision)
+        return undone
+
+    @contextmanager
+    def snapshot_context(self) -> Iterator[ChronoMap[K, V]]:
+        """If the block raises, undo what it wrote, and only that; the exception goes on.
+
+        Raises:
+            ConflictError: If somebody else changed a key the block wrote; then nothing is undone. The block's own
+                exception is its ``__cause__``.
+        """
+        self._check_open()
+        block = Block(self._owner, current.get())
+        token = current.set(block)
+        self._owner.blocks += 1
+        self._owner.observed = True
+        self._store.snapshots += 1
+        try:
+            yield self
+        except BaseException as error:
+            block.active = False
+            try:
+                if block.revisions:
+                    self._do(self._store.undo_block, block.revisions)
+            except ConflictError as conflict:
+                raise conflict from error
+            raise
+        finally:
+            self._owner.blocks -= 1
+            current.reset(token)
+
+    def merge(self, other: Readable[K, V], strategy: str | Choose = "timestamp") -> int:
+        """Take over another map's history or values, in one commit; returns its revision.
+
+        Args:
+            other: Another map or snapshot, of either face.
+            strategy: "timestamp" (the union of both histories; merging again adds nothing), "overwrite" (the other's
+                present values), or ``function(key, ours, theirs)`` that gives the value for keys that differ.
+        """
+        while True:
+            operation, arguments = self._merge_plan(other, strategy)
+            try:
+                revision: int = self._do(operation, *arguments)
+            except ConflictError:
+                continue  # a key changed while the function chose
+            return revision
+
+    # -- housekeeping --------------------------------------------------------------------------------------------------
+
+    def prune_history(self, key: K, keep_last: int | None = None, older_than: Timestamp | None = None) -> int:
+        """Forget a key's oldest versions: all but the last so many, and those dated before a time. Returns how many.
+
+        The version in force is always kept. Reads that needed what is gone raise ``CompactedError``.
+        """
+        hashable(key)
+        pruned: int = self._do(self._store.prune, [key], *self._prune_arguments(keep_last, older_than))
+        return pruned
+
+    def prune_all_history(self, keep_last: int | None = None, older_than: Timestamp | None = None) -> int:
+        """The same for every key; without arguments by the map's ``Retention``."""
+        pruned: int = self._do(self._store.prune, None, *self._retained(keep_last, older_than))
+        return pruned
+
+    def clean_expired_keys(self) -> int:
+        """How many keys have expired since the last call, whoever found them."""
+        expired: int = self._do(self._store.clean_expired_keys)
+        return expired
+
+    def on_change(self, callback: Callback) -> None:
+        """Call ``callback(key, old, new, timestamp)`` after every change, before the call that made it returns.
+
+        What it raises is logged. It may call the map.
+        """
+        self._add_callback(callback, allow_async=False)
+
+    def watch(
+        self,
+        key: K | None = None,
+        *,
+        prefix: str | None = None,
+        where: Callable[[Change[K, V]], object] | None = None,
+        since: int | None = None,
+        initial: bool = False,
+        timeout: float | None = None,
+    ) -> SyncChangeStream[K, V]:
+        """Follow changes, in revision order: ``for change in cm.watch(): …``.
+
+        Args:
+            key: Only this key (any key, if None).
+            prefix: Only text keys that start with it.
+            where: Only changes for which it is true.
+            since: Begin after this revision; default: with what is committed from now on.
+            initial: First yield what is present, then follow from there.
+            timeout: End the iteration after so many seconds without a change; default: wait for ever.
+
+        Raises:
+            LaggedError: While iterating, if it fell behind what the feed retains.
+        """
+        cursor: Cursor[K, V] = Cursor(self._pin(), key, prefix_text(prefix), where, since, initial=initial)
+        return SyncChangeStream(self._owner, cursor, timeout)
+
+    def _log(self, message: str, *arguments: object) -> None:
+        from chronomap.face import log  # noqa: PLC0415 - only when debugging
+
+        log.debug(message, *arguments)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | bytes, debug: bool = False, **options: Any) -> ChronoMap[K, V]:
+        """A map from what ``to_dict`` gave (also that of ChronoMap 2)."""
+        options.pop("use_rwlock", None)
+        new: ChronoMap[K, V] = cls(debug, **options)
+        formats.load(new._store, formats.unpack(data) if isinstance(data, bytes | bytearray) else data, new._owner.now())
+        new._owner.set_alarm()
+        return new
+
+    def save_json(self, file_path: str | Path) -> None:
+        """Write the whole map with its history; the file is replaced as a whole or not at all.
+
+        Raises:
+            ChronoMapTypeError: If a key or value would not come back as it is; nothing was written.
+        """
+        formats.save_json(self._pin(), Path(file_path))
+
+    @classmethod
+    def load_json(cls, file_path: str | Path, debug: bool = False, **options: Any) -> ChronoMap[K, V]:
+        """A map from a file that ``save_json`` wrote (also that of ChronoMap 2)."""
+        return cls.from_dict(formats.load_json(Path(file_path)), debug, **options)
+
+    def save_pickle(self, file_path: str | Path, compress: bool = False) -> None:
+        """The same in pickle format: smaller and faster, plain data only."""
+        formats.save_pickle(self._pin(), Path(file_path), compress=compress)
+
+    @classmethod
+    def load_pickle(cls, file_path: str | Path, debug: bool = False, **options: Any) -> ChronoMap[K, V]:
+        """A map from a file that ``save_pickle`` wrote. Loading runs no code, whoever wrote the file."""
+        return cls.from_dict(formats.load_pickle(Path(file_path)), debug, **options)
+
+    def export_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
+        """Write the history as change lines (JSON Lines; gzip if the name ends in .gz); returns how many."""
+        return formats.export_changes(self._pin(), Path(file_path), progress)
+
+    def import_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
+        """Commit the changes of such a file, one commit per revision; returns how many changes.
+
+        The file is read and checked as a whole first: if anything in it is wrong, nothing is committed.
+        """
+        lines = 0
+        for records in formats.read_changes(Path(file_path), progress):
+            writes = [
+                ("delete", key, timestamp) if value is MISSING else ("put", key, self._capture(value), timestamp, None)
+                for key, value, timestamp in records
+            ]
+            self._do(self._store.apply, self._store.view(self._owner.now()), writes, (), ())
+            lines += len(records)
+        return lines
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The history as a pandas DataFrame: key, value, timestamp, datetime, version (0, 1, … per key)."""
+        return formats.dataframe(self._pin())
+
