@@ -34,7 +34,7 @@ typecheck: $(VENV)/.stamp-dev  ## Check the types
 	$(BIN)/mypy $(TYPED)
 
 imports: $(VENV)/.stamp-dev  ## Check that imports keep to the floors of docs/design.md
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 changelog: $(VENV)/.stamp-dev  ## Check the fragments in changelog.d by building the notes
 	$(BIN)/towncrier build --draft

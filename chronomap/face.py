@@ -217,6 +217,16 @@ class Face(Readable[K, V]):
             return to, None
         raise ChronoMapTypeError(f"roll back to a snapshot or a revision (int), got {type(to).__name__}")
 
+    def _import_command(self, changes: list[tuple[Any, Any, float]]) -> tuple[Any, ...]:
+        writes: list[tuple[Any, ...]] = [
+            ("delete", key, timestamp) if value is MISSING else ("put", key, self._capture(value), timestamp, None)
+            for key, value, timestamp in changes
+        ]
+        return self._store.apply, self._store.view(self._owner.now()), writes, (), ()
+
+    def _log(self, message: str, *arguments: object) -> None:
+        log.debug(message, *arguments)
+
     # -- merging: read the other first, then one command -----------------------------------------------------------------
 
     def _other(self, other: object, what: str) -> View:

@@ -265,6 +265,8 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         clock: Returns the time in seconds since the epoch; default ``time.time``.
     """
 
+    _before_blocking: Callable[[], None] | None = None  # a bridge's check for calls on its own event loop
+
     def __init__(
         self,
         debug: bool = False,
@@ -280,9 +282,10 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         self._reap()
 
     @classmethod
-    def _bridge(cls, face: Face[K, V]) -> ChronoMap[K, V]:
+    def _bridge(cls, face: Face[K, V], before_blocking: Callable[[], None]) -> ChronoMap[K, V]:
         bridge: ChronoMap[K, V] = cls.__new__(cls)
         bridge._adopt(face._owner, face._isolation, debug=face._debug)
+        bridge._before_blocking = before_blocking
         return bridge
 
     def _reap(self) -> None:
@@ -305,8 +308,8 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         return view
 
     def _do(self, operation: Callable[..., Any], *arguments: Any) -> Any:
-        if self._owner.before_blocking is not None:
-            self._owner.before_blocking()
+        if self._before_blocking is not None:
+            self._before_blocking()
         try:
             return self._owner.call(operation, *arguments)
         except TypeError as error:
@@ -603,11 +606,6 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         cursor: Cursor[K, V] = Cursor(self._pin(), key, prefix_text(prefix), where, since, initial=initial)
         return SyncChangeStream(self._owner, cursor, timeout)
 
-    def _log(self, message: str, *arguments: object) -> None:
-        from chronomap.face import log  # noqa: PLC0415 - only when debugging
-
-        log.debug(message, *arguments)
-
     # -- files ---------------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -651,13 +649,9 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         The file is read and checked as a whole first: if anything in it is wrong, nothing is committed.
         """
         lines = 0
-        for records in formats.read_changes(Path(file_path), progress):
-            writes = [
-                ("delete", key, timestamp) if value is MISSING else ("put", key, self._capture(value), timestamp, None)
-                for key, value, timestamp in records
-            ]
-            self._do(self._store.apply, self._store.view(self._owner.now()), writes, (), ())
-            lines += len(records)
+        for changes in formats.read_changes(Path(file_path), progress):
+            self._do(*self._import_command(changes))
+            lines += len(changes)
         return lines
 
     def to_dataframe(self) -> pd.DataFrame:

@@ -7,7 +7,7 @@ under it, so before the store prunes a key it hands every pinned view the timeli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from chronomap.core.records import CANCELLED, NEVER, Entry, Version
@@ -24,13 +24,14 @@ Pair = tuple[Any, Any]
 class View:
     """The reads of one store at one timestamp and revision. All of them may be called on any thread."""
 
-    __slots__ = ("__weakref__", "kept", "revision", "store", "timestamp")
+    __slots__ = ("__weakref__", "kept", "past", "revision", "store", "timestamp")
 
     def __init__(self, store: Store, timestamp: float, revision: int) -> None:
         self.store = store
         self.timestamp = timestamp
         self.revision = revision
         self.kept: dict[Any, Timeline] = {}
+        self.past = timestamp < store.instant_of(revision)  # then nothing settled can be relied on
 
     def timeline(self, key: Any) -> Timeline | None:
         """The timeline to read a key from."""
@@ -53,15 +54,10 @@ class View:
             return MISSING
         # Settled since a revision this view knows: then it still was in force at the view's timestamp, because a
         # pinned view's timestamp is never before its revision's instant. `settled` must be read before `since`.
-        if (value := timeline.settled) is not UNSETTLED and timeline.since <= self.revision and not self.is_past:
+        if (value := timeline.settled) is not UNSETTLED and timeline.since <= self.revision and not self.past:
             return value
         entry = self.entry(key)
         return entry.value if entry is not None and entry.holds(self.timestamp) else MISSING
-
-    @property
-    def is_past(self) -> bool:
-        """Whether the timestamp is before the instant of the revision: then nothing settled can be relied on."""
-        return self.timestamp < self.store.instant_of(self.revision)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value in force, or the default."""
@@ -111,31 +107,33 @@ class View:
             kind="tombstone" if value is MISSING else "cancellation" if value is CANCELLED else "value",
         )
 
-    # -- scans: generators, so that a face can run them in slices ------------------------------------------------------
+    # -- scans: over all keys, or among some, so that a face can go through them in slices ----------------------------
 
-    def scan(self, prefix: str | None = None) -> Iterator[Pair]:
+    def scan(self, prefix: str | None = None, among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """``(key, kept value)`` of every present key, in the order the keys first appeared; prefixes match text keys."""
-        for key in list(self.store.timelines):
+        for key in list(self.store.timelines) if among is None else among:
             if prefix is not None and not (isinstance(key, str) and key.startswith(prefix)):
                 continue
             if (value := self.held(key)) is not MISSING:
                 yield key, value
 
-    def pairs(self, prefix: str | None = None) -> Iterator[Pair]:
+    def pairs(self, prefix: str | None = None, among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """``(key, value)`` of every present key."""
-        return ((key, release(value)) for key, value in self.scan(prefix))
+        return ((key, release(value)) for key, value in self.scan(prefix, among))
 
-    def select(self, predicate: Callable[[Any, Any], object]) -> Iterator[Pair]:
+    def select(
+        self, predicate: Callable[[Any, Any], object], among: Iterable[Any] | None = None
+    ) -> Iterator[Pair]:
         """The pairs for which a predicate of key and value is true."""
-        return (pair for pair in self.pairs() if predicate(*pair))
+        return (pair for pair in self.pairs(None, among) if predicate(*pair))
 
-    def holders(self, value: Any) -> Iterator[Any]:
+    def holders(self, value: Any, among: Iterable[Any] | None = None) -> Iterator[Any]:
         """The keys whose value equals a given one."""
-        return (key for key, held in self.scan() if plain_equal(bare(held), value))
+        return (key for key, held in self.scan(None, among) if plain_equal(bare(held), value))
 
-    def stamped(self) -> Iterator[tuple[Any, float, int, Any]]:
+    def stamped(self, among: Iterable[Any] | None = None) -> Iterator[tuple[Any, float, int, Any]]:
         """``(key, timestamp, revision, value)`` of every present key."""
-        for key, value in self.scan():
+        for key, value in self.scan(None, among):
             entry = self.entry(key)
             if entry is not None:
                 yield key, entry.timestamp, entry.revision, release(value)
@@ -152,9 +150,14 @@ def compacted(key: Any, timeline: Timeline) -> CompactedError:
     )
 
 
-def differences(ours: View, theirs: View) -> Iterator[tuple[Any, Any, Any]]:
+def all_keys(ours: View, theirs: View) -> list[Any]:
+    """Every key either store has ever had."""
+    return list(dict.fromkeys([*list(ours.store.timelines), *list(theirs.store.timelines)]))
+
+
+def differences(ours: View, theirs: View, among: Iterable[Any] | None = None) -> Iterator[tuple[Any, Any, Any]]:
     """``(key, their kept value, our kept value)`` for every key that differs; MISSING where a side holds nothing."""
-    for key in dict.fromkeys([*list(ours.store.timelines), *list(theirs.store.timelines)]):
+    for key in all_keys(ours, theirs) if among is None else among:
         mine, other = ours.held(key), theirs.held(key)
         if (mine is MISSING) != (other is MISSING) or not same(mine, other):
             yield key, other, mine

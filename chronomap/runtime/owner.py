@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from chronomap.core.records import NEVER
+from chronomap.core.records import NEVER, Commit
 from chronomap.core.store import Store
 from chronomap.core.timeline import Timeline
 from chronomap.errors import ChronoMapError, ClosedError, ForkedError
@@ -101,10 +101,10 @@ class Owner:
         self.hooks = Hooks()
         self.blocks = 0  # how many snapshot contexts are open
         self.parked: dict[int, Bell] = {}
-        self.before_blocking: Callable[[], None] | None = None  # an async face's check for calls through its bridge
+        self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
         self.alarm: Callable[[], None] | None = None
         self.alarm_due: float = NEVER
-        self._holder = 0
+        self.holder = 0
         self._refusal: tuple[type[ChronoMapError], str] | None = None
         if clock is not None and hasattr(clock, "subscribe"):
             clock.subscribe(self)
@@ -115,16 +115,13 @@ class Owner:
     def call(self, operation: Operation, *arguments: Any) -> Any:
         """Run ``operation(now, *arguments)`` in a turn and return its reply; blocks while others hold the baton."""
         if not self.mailbox and not self.closed and self.baton.acquire(False):  # noqa: FBT003
-            self._holder = threading.get_ident()
+            self.holder = threading.get_ident()
             before = self.store.revision
             try:
                 reply = operation(self.clock(), *arguments)
             finally:
                 after = self.store.revision
-                self._holder = 0
-                self.baton.release()
-                if self.mailbox:
-                    self.help()
+                self.end_turn()
                 if self.observed and after != before:
                     self.tell(before, after)
             if self.store.deadlines.next_due < self.alarm_due:
@@ -141,10 +138,11 @@ class Owner:
                 if not command.done and not bell.wait(PATIENCE) and self.closed and self.withdraw(command):
                     self.refuse()
         except BaseException:
-            self.withdraw(command)
+            while not command.done and not self.withdraw(command):
+                time.sleep(0)
             raise
         finally:
-            if self.observed and command.done and command.after != command.before:
+            if self.observed and command.after != command.before:
                 self.tell(command.before, command.after)
         self.set_alarm()
         return command.result()
@@ -164,7 +162,11 @@ class Owner:
                 if not command.done and not await bell.wait(1.0) and self.closed and self.withdraw(command):
                     self.refuse()
         except BaseException:
-            self.withdraw(command)
+            # Either withdrawn, or a thread is running it at this moment: that takes no longer than one turn.
+            while not command.done and not self.withdraw(command):
+                time.sleep(0)
+            if command.after != command.before and self.observed:
+                self.announce(command.before, command.after)
             raise
         return command
 
@@ -174,7 +176,7 @@ class Owner:
         """Put a command into the mailbox."""
         if self.closed:
             self.refuse()
-        if self._holder == threading.get_ident():
+        if self.holder == threading.get_ident():
             raise ChronoMapError(
                 "the map was called from inside one of its own commands (by a key's __eq__ or __hash__, a finalizer or a "
                 "signal handler that ran during it); do it after the command has returned"
@@ -195,11 +197,11 @@ class Owner:
         """Run turns while there are commands and the baton is free."""
         rounds = 0
         while self.mailbox and self.baton.acquire(False):  # noqa: FBT003
-            self._holder = threading.get_ident()
+            self.holder = threading.get_ident()
             try:
                 self._turn()
             finally:
-                self._holder = 0
+                self.holder = 0
                 self.baton.release()
             rounds += 1
             if rounds == ROUNDS:
@@ -208,6 +210,13 @@ class Owner:
                 except IndexError:
                     continue
                 return
+
+    def end_turn(self) -> None:
+        """Let go of the baton, then look once more for commands that came meanwhile."""
+        self.holder = 0
+        self.baton.release()
+        if self.mailbox:
+            self.help()
 
     def _turn(self) -> None:
         for _ in range(len(self.mailbox)):
@@ -240,13 +249,22 @@ class Owner:
 
     # -- after a commit ------------------------------------------------------------------------------------------------
 
-    def tell(self, before: int, after: int) -> None:
-        """Call the hooks for some commits and wake whoever watches. Outside the turn, before the caller returns."""
+    def announce(self, before: int, after: int) -> list[Commit]:
+        """Wake who watches and call the plain hooks for some commits. Outside the turn, in the writer's context."""
         self.wake()
         if self.blocks:
             note(self, after)
-        if self.hooks:
-            self.hooks.run(self.store.feed.since(before)[: after - before])
+        if not self.hooks:
+            return []
+        commits = self.store.feed.since(before)[: after - before]
+        self.hooks.run(commits)
+        return commits
+
+    def tell(self, before: int, after: int) -> None:
+        """The same for a thread, which also waits until the async hooks have run on their loop."""
+        commits = self.announce(before, after)
+        if self.hooks.asynchronous and self.finish is not None:
+            self.finish(commits)
 
     def wake(self) -> None:
         """Wake the parked watchers."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 import anyio
@@ -34,6 +35,12 @@ class Port:
         here = Port.here()
         return here is not None and here._native is self._native  # noqa: SLF001
 
+    def alive(self) -> bool:
+        """Whether that loop still takes callbacks."""
+        if self._asyncio:
+            return not self._native.is_closed()
+        return self.post(lambda: None)
+
     def post(self, callback: Callable[[], object]) -> bool:
         """Run a callback on the loop soon; False if that loop has ended. Never blocks, never raises."""
         try:
@@ -48,7 +55,7 @@ class Port:
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Any:
         """Start a background task outside any task group; call it on the loop itself. The task ends with its loop."""
         if self._asyncio:
-            return self._native.create_task(function(), name=name)
+            return self._native.create_task(function(), name=name, context=Context())
         import trio  # noqa: PLC0415 - only where trio is what runs
 
         return trio.lowlevel.spawn_system_task(function, name=name)
@@ -110,5 +117,3 @@ class ThreadBell(Bell):
             self._event.clear()
         return rung
 
-
-AsyncCallback = Callable[..., Awaitable[object]]

@@ -1,0 +1,49 @@
+"""ChronoMap: a key-value map that keeps every version of every key, for asyncio, trio, threads and scripts."""
+
+from chronomap.aio import AsyncChronoMap, AsyncSnapshot, AsyncTransaction
+from chronomap.core.records import Change, Version
+from chronomap.core.retention import Retention
+from chronomap.core.values import MISSING
+from chronomap.errors import (
+    ChronoMapError,
+    ChronoMapKeyError,
+    ChronoMapTypeError,
+    ChronoMapValueError,
+    ClosedError,
+    CompactedError,
+    ConflictError,
+    CorruptJournalError,
+    ForkedError,
+    FutureRevisionError,
+    JournalError,
+    LaggedError,
+)
+from chronomap.runtime.watch import ChangeStream, SyncChangeStream
+from chronomap.sync import ChronoMap, Snapshot, Transaction
+
+__all__ = [
+    "MISSING",
+    "AsyncChronoMap",
+    "AsyncSnapshot",
+    "AsyncTransaction",
+    "Change",
+    "ChangeStream",
+    "ChronoMap",
+    "ChronoMapError",
+    "ChronoMapKeyError",
+    "ChronoMapTypeError",
+    "ChronoMapValueError",
+    "ClosedError",
+    "CompactedError",
+    "ConflictError",
+    "CorruptJournalError",
+    "ForkedError",
+    "FutureRevisionError",
+    "JournalError",
+    "LaggedError",
+    "Retention",
+    "Snapshot",
+    "SyncChangeStream",
+    "Transaction",
+    "Version",
+]

@@ -1,0 +1,700 @@
+"""``AsyncChronoMap``: the map for asyncio and trio. Names and arguments are those of ``ChronoMap``; calls are awaited.
+
+A call is answered on the spot whenever nobody else is in a turn, which on one event loop is always. So that a loop of
+awaits starves nobody, every ``BUDGET`` calls one yields to the event loop; cancellation is noticed there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from threading import get_ident
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar, cast
+
+import anyio
+import anyio.lowlevel
+
+from chronomap import formats
+from chronomap.core.draft import Draft
+from chronomap.core.records import Change, Version
+from chronomap.core.retention import Retention
+from chronomap.core.timeline import UNSETTLED
+from chronomap.core.timestamps import Timestamp, seconds
+from chronomap.core.values import IMMUTABLE, MISSING, Captured, release
+from chronomap.core.view import View, all_keys, differences
+from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
+from chronomap.face import (
+    ATTEMPTS,
+    Choose,
+    Difference,
+    Face,
+    K,
+    Readable,
+    V,
+    check_number,
+    hashable,
+    newest,
+    prefix_text,
+    unhashable,
+)
+from chronomap.runtime.blocks import Block, current
+from chronomap.runtime.hooks import Callback
+from chronomap.runtime.owner import Owner
+from chronomap.runtime.service import Service
+from chronomap.runtime.watch import ChangeStream, Cursor
+from chronomap.sync import ChronoMap, Transaction
+
+T = TypeVar("T")
+
+BUDGET: Final = 256
+"""Calls between two yields to the event loop: about a quarter of a millisecond of puts."""
+
+SLICE: Final = 256
+"""Keys a scan looks at between two yields to the event loop."""
+
+
+class _AsyncReads(Readable[K, V]):
+    """The reads of several keys, the same for a live map and a snapshot; scans yield to the event loop."""
+
+    async def _view_for(self, timestamp: Timestamp | None = None) -> View:
+        raise NotImplementedError
+
+    async def _scan(self, view: View, step: Callable[[list[Any]], Iterable[T]], keys: list[Any] | None = None) -> list[T]:
+        """Everything ``step`` finds among the keys, a slice at a time."""
+        keys = list(view.store.timelines) if keys is None else keys
+        found: list[T] = []
+        for start in range(0, len(keys), SLICE):
+            found.extend(step(keys[start : start + SLICE]))
+            await anyio.lowlevel.checkpoint()
+        return found
+
+    async def keys(self, prefix: str | None = None) -> list[K]:
+        """The present keys, in the order they first appeared; with a prefix, the text keys that start with it."""
+        prefix_text(prefix)
+        view = await self._view_for()
+        return await self._scan(view, lambda among: (key for key, _ in view.scan(prefix, among)))
+
+    async def values(self, prefix: str | None = None) -> list[V]:
+        """The present values, in the order of their keys."""
+        return [value for _, value in await self.items(prefix)]
+
+    async def items(self, prefix: str | None = None) -> list[tuple[K, V]]:
+        """The present keys with their values."""
+        prefix_text(prefix)
+        view = await self._view_for()
+        return await self._scan(view, lambda among: view.pairs(prefix, among))
+
+    async def latest(self, timestamp: Timestamp | None = None) -> dict[K, V]:
+        """Everything present, as a dict. O(keys)."""
+        view = await self._view_for(timestamp)
+        return dict(await self._scan(view, lambda among: view.pairs(None, among)))
+
+    async def query(self, predicate: Callable[[K, V], object], timestamp: Timestamp | None = None) -> dict[K, V]:
+        """The present items for which ``predicate(key, value)`` is true. What the predicate raises is raised here."""
+        view = await self._view_for(timestamp)
+        return dict(await self._scan(view, lambda among: view.select(predicate, among)))
+
+    async def count(
+        self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None
+    ) -> int:
+        """How many items are present, or fulfil a predicate of key and value."""
+        if predicate is None and timestamp is None:
+            return len(self)
+        view = await self._view_for(timestamp)
+        if predicate is None:
+            return len(await self._scan(view, lambda among: view.scan(None, among)))
+        return len(await self._scan(view, lambda among: view.select(predicate, among)))
+
+    async def aggregate(
+        self, func: Callable[[list[V]], Any], keys: Iterable[K] | None = None, timestamp: Timestamp | None = None
+    ) -> Any:
+        """``func`` of the list of present values (of some keys; those that are missing are left out)."""
+        view = await self._view_for(timestamp)
+        among = None if keys is None else list(keys)
+        pairs = await self._scan(view, lambda among: view.pairs(None, among), among)
+        return func([value for _, value in pairs])
+
+    async def get_keys_by_value(self, value: V, timestamp: Timestamp | None = None) -> list[K]:
+        """The keys that hold a value equal to a given one."""
+        view = await self._view_for(timestamp)
+        return await self._scan(view, lambda among: view.holders(value, among))
+
+    async def history(self, key: K) -> list[tuple[float, V]]:
+        """``[(timestamp, value), …]`` of everything the key has held until now, oldest first; no tombstones."""
+        hashable(key)
+        return (await self._view_for()).history(key)
+
+    async def iter_history(self, key: K) -> list[tuple[float, V]]:
+        """The same."""
+        return await self.history(key)
+
+    async def get_range(
+        self, key: K, start_ts: Timestamp | None = None, end_ts: Timestamp | None = None
+    ) -> list[tuple[float, V]]:
+        """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now)."""
+        hashable(key)
+        start = -float("inf") if start_ts is None else seconds(start_ts)
+        return (await self._view_for()).history(key, start, None if end_ts is None else seconds(end_ts))
+
+    async def versions(self, key: K, *, scheduled: bool = False) -> list[Version[K, V]]:
+        """Everything ever written of a key until now (or ahead too), with tombstones and cancellations."""
+        hashable(key)
+        return (await self._view_for()).versions(key, scheduled=scheduled)
+
+    async def diff(self, other: Readable[K, V]) -> set[K]:
+        """The keys on which two maps (or snapshots) differ now; holding None and holding nothing are different."""
+        return {key for key, _, _ in await self._differences(other)}
+
+    async def diff_detailed(self, other: Readable[K, V]) -> list[Difference]:
+        """``[(key, other's value, own value), …]`` of the same, None for nothing; ``kind`` of each tells the difference."""
+        return [Difference(*found) for found in await self._differences(other)]
+
+    async def _differences(self, other: Readable[K, V]) -> list[tuple[Any, Any, Any]]:
+        if not isinstance(other, Readable):
+            raise ChronoMapTypeError(f"Expected a ChronoMap or a snapshot for diff, got {type(other).__name__}")
+        ours, theirs = await self._view_for(), other._pin()
+        return await self._scan(ours, lambda among: differences(ours, theirs, among), all_keys(ours, theirs))
+
+    async def to_dict(self, compress: bool = False) -> dict[str, Any] | bytes:
+        """The whole map with its history as plain data; with ``compress`` as bytes that ``from_dict`` takes too."""
+        view = await self._view_for()
+        return await anyio.to_thread.run_sync(_dump, view, compress)
+
+    async def save_json(self, file_path: str | Path) -> None:
+        """Write the whole map with its history, in a worker thread; the file is replaced as a whole or not at all.
+
+        Cancellation: the file is the old one or the new one, never a mixture.
+        """
+        view = await self._view_for()
+        await anyio.to_thread.run_sync(formats.save_json, view, Path(file_path))
+
+    async def save_pickle(self, file_path: str | Path, compress: bool = False) -> None:
+        """The same in pickle format."""
+        view = await self._view_for()
+        await anyio.to_thread.run_sync(lambda: formats.save_pickle(view, Path(file_path), compress=compress))
+
+    async def export_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
+        """Write the history as change lines, in a worker thread; returns how many."""
+        view = await self._view_for()
+        return await anyio.to_thread.run_sync(formats.export_changes, view, Path(file_path), progress)
+
+    async def to_dataframe(self) -> Any:
+        """The history as a pandas DataFrame: key, value, timestamp, datetime, version (0, 1, … per key)."""
+        view = await self._view_for()
+        return await anyio.to_thread.run_sync(formats.dataframe, view)
+
+
+def _dump(view: View, compress: bool) -> dict[str, Any] | bytes:
+    plain = formats.dump(view)
+    return formats.pack(plain, compress=True) if compress else plain
+
+
+class AsyncSnapshot(_AsyncReads[K, V]):
+    """The map as it was at one revision and one instant; it never changes, and costs nothing to keep.
+
+    ``snap[key]``, ``in``, ``len`` and iteration work without ``await``: there is nothing to wait for.
+
+    Attributes:
+        revision: The newest revision it knows.
+    """
+
+    def __init__(self, owner: Owner, view: View) -> None:
+        self._owner = owner
+        self._view = view
+        self.revision = view.revision
+
+    @property
+    def snapshot_time(self) -> float:
+        """The timestamp it reads at, in seconds since the epoch."""
+        return self._view.timestamp
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} revision={self.revision} timestamp={self.snapshot_time}>"
+
+    def _held(self, key: Any) -> Any:
+        try:
+            return self._view.held(key)
+        except TypeError:
+            unhashable(key)
+
+    def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
+        if timestamp is None:
+            return self._view
+        view = View(self._view.store, seconds(timestamp), self.revision)
+        view.kept = self._view.kept
+        return view
+
+    async def _view_for(self, timestamp: Timestamp | None = None) -> View:
+        return self._pin(timestamp)
+
+    async def get(
+        self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False
+    ) -> V | Any:
+        """The value of a key in the snapshot, or the default; with ``strict`` a missing key raises."""
+        hashable(key)
+        value = self._pin(timestamp).held(key)
+        if value is MISSING and strict:
+            raise ChronoMapKeyError(key)
+        return default if value is MISSING else release(value)
+
+    async def version(self, key: K, timestamp: Timestamp | None = None) -> Version[K, V] | None:
+        """The version of a key in the snapshot, or None."""
+        hashable(key)
+        return self._pin(timestamp).version(key)
+
+    async def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
+        """The n keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(keys)."""
+        check_number(n, "n")
+        return newest(await self._scan(self._view, self._view.stamped), n)
+
+    async def fork(self) -> AsyncChronoMap[K, V]:
+        """An independent map with the same history up to here, which can be written to. O(versions)."""
+        plain = await anyio.to_thread.run_sync(formats.dump, self._view)
+        return AsyncChronoMap.from_dict(plain, clock=self._owner.clock)
+
+
+class AsyncTransaction(Readable[K, V]):
+    """Reads of one snapshot plus the block's own writes; made by ``AsyncChronoMap.transaction()``.
+
+    Attributes:
+        revision: After the block: the revision of its commit (the one it read, if it wrote nothing).
+    """
+
+    def __init__(self, face: AsyncChronoMap[K, V]) -> None:
+        self._face = face
+        self._owner = face._owner
+        self._inner: Transaction[K, V] | None = None
+        self.revision = face.revision
+
+    async def __aenter__(self) -> Self:
+        self._inner = Transaction(self._face, Draft(await self._face._view_for()))
+        self.revision = self._inner.revision
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and (commit := self._transaction._commit()) is not None:
+            operation, arguments = commit
+            self.revision = await self._face._do(operation, *arguments)
+
+    @property
+    def _transaction(self) -> Transaction[K, V]:
+        if self._inner is None:
+            raise ChronoMapError("a transaction begins with its block: async with cm.transaction() as tx: ...")
+        return self._inner
+
+    def _held(self, key: Any) -> Any:
+        return self._transaction._held(key)
+
+    async def get(self, key: K, default: Any = None, *, strict: bool = False) -> V | Any:
+        """The value as the transaction sees it, or the default."""
+        return self._transaction.get(key, default, strict=strict)
+
+    async def put(self, key: K, value: V, timestamp: Timestamp | None = None, ttl: float | None = None) -> None:
+        """Write when the block ends."""
+        self._transaction.put(key, value, timestamp, ttl)
+
+    async def delete(self, key: K, timestamp: Timestamp | None = None) -> bool:
+        """Delete when the block ends; whether the key is present as the transaction sees it."""
+        return self._transaction.delete(key, timestamp)
+
+    async def keys(self, prefix: str | None = None) -> list[K]:
+        """The keys as the transaction sees them; somebody else's change among them is a conflict."""
+        return self._transaction.keys(prefix)
+
+
+class AsyncSnapshotContext:
+    """If its block raises, undoes what the block wrote, and only that; made by ``AsyncChronoMap.snapshot_context()``."""
+
+    def __init__(self, face: AsyncChronoMap[Any, Any]) -> None:
+        self._face = face
+        self._block: Block | None = None
+        self._token: Any = None
+
+    async def __aenter__(self) -> AsyncChronoMap[Any, Any]:
+        self._face._check_open()
+        owner = self._face._owner
+        self._block = Block(owner, current.get())
+        self._token = current.set(self._block)
+        owner.blocks += 1
+        owner.observed = True
+        owner.store.snapshots += 1
+        return self._face
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._block is not None
+        self._block.active = False
+        self._face._owner.blocks -= 1
+        current.reset(self._token)
+        if error is None or not self._block.revisions:
+            return
+        try:
+            with anyio.CancelScope(shield=True):  # one turn, also when the block was cancelled
+                await self._face._do(self._face._store.undo_block, self._block.revisions)
+        except ConflictError as conflict:
+            raise conflict from error
+
+
+class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
+    """A key-value map that keeps every version of every key, for asyncio and trio.
+
+    Use it with ``async with``, or just use it: what it needs in the background starts with the first need and ends with the
+    event loop. See ``ChronoMap`` for the arguments and for what each call means.
+
+    Cancellation: a call that is cancelled before it was carried out did nothing; one that has been carried out stays.
+    """
+
+    def __init__(
+        self,
+        debug: bool = False,
+        *,
+        retention: Retention | None = None,
+        isolation: Literal["copy", "share"] = "copy",
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        super().__init__(retention=retention, isolation=isolation, clock=clock, debug=debug)
+        self._budget = BUDGET
+        self._service = Service(self._owner)
+        self._owner.alarm = self._service.alarm
+        self._owner.finish = self._service.finish_from_thread
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        self._service.ensure()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Refuse everything from now on with ``ClosedError``, and end what runs in the background. Closing twice is fine."""
+        self._owner.close()
+        await self._service.stop()
+
+    def bridge(self) -> ChronoMap[K, V]:
+        """The same store for threads: a ``ChronoMap`` whose calls may be made from any thread."""
+        if self._service.port is None:
+            try:
+                self._service.ensure()
+            except RuntimeError:  # no loop is running yet: nothing that needs one can have been asked for
+                self._service.port = None
+        return ChronoMap._bridge(self, self._service.before_blocking)
+
+    async def _breathe(self) -> None:
+        self._budget = BUDGET
+        await anyio.lowlevel.checkpoint()
+
+    async def _do(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a command: on the spot if nobody is in a turn, else through the mailbox."""
+        self._budget -= 1
+        if self._budget < 0:
+            await self._breathe()
+        owner = self._owner
+        store = owner.store
+        if not owner.mailbox and not owner.closed and owner.baton.acquire(False):  # noqa: FBT003
+            owner.holder = get_ident()
+            before = store.revision
+            try:
+                reply = operation(owner.clock(), *arguments)
+            except BaseException as error:
+                owner.end_turn()
+                if owner.observed and store.revision != before:
+                    await self._tell(before, store.revision)
+                if type(error) is TypeError and "unhashable" in str(error):
+                    raise ChronoMapTypeError(f"Key must be hashable: {error}") from None
+                raise
+            after = store.revision
+            owner.end_turn()
+        else:
+            command = await owner.wait(operation, *arguments)
+            before, after = command.before, command.after
+            if command.error is not None:
+                if owner.observed and after != before:
+                    await self._tell(before, after)
+                raise command.error
+            reply = command.reply
+        if owner.observed and after != before:
+            await self._tell(before, after)
+        if store.deadlines.next_due < owner.alarm_due:
+            owner.set_alarm()
+        return reply
+
+    async def _tell(self, before: int, after: int) -> None:
+        commits = self._owner.announce(before, after)
+        hooks = self._owner.hooks
+        if not hooks.asynchronous:
+            return
+        pending = hooks.pending(commits)
+        try:
+            await hooks.run_async(pending)
+        except BaseException:
+            if pending:  # the caller was cancelled: the owner task goes on with the rest
+                self._service.spawn(lambda: hooks.run_async(pending))
+            raise
+
+    async def _view_for(self, timestamp: Timestamp | None = None) -> View:
+        view: View = await self._do(self._store.pin, None if timestamp is None else seconds(timestamp), None)
+        return view
+
+    def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
+        view: View = self._owner.call(self._store.pin, None if timestamp is None else seconds(timestamp), revision)
+        return view
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def get(
+        self,
+        key: K,
+        timestamp: Timestamp | None = None,
+        default: Any = None,
+        *,
+        strict: bool = False,
+        revision: int | None = None,
+    ) -> V | Any:
+        """What the key holds (at a timestamp, as known at a revision), or the default. See ``ChronoMap.get``."""
+        self._budget -= 1
+        if self._budget < 0:
+            await self._breathe()
+        if timestamp is None and revision is None:
+            # The hot path: a settled value needs neither clock nor search. Everything else is `_held`'s.
+            try:
+                timeline = self._owner.timelines.get(key)
+            except TypeError:
+                unhashable(key)
+            if timeline is None or (value := timeline.settled) is UNSETTLED:
+                value = self._held(key)
+            else:
+                self._store.reads += 1
+        else:
+            value = self._held_at(key, timestamp, revision)
+        if value is MISSING:
+            if strict:
+                raise ChronoMapKeyError(key)
+            return default
+        return release(value) if type(value) is Captured else value
+
+    async def version(
+        self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None
+    ) -> Version[K, V] | None:
+        """The version that ``get`` with the same arguments would answer from, or None."""
+        hashable(key)
+        return self._view(timestamp, revision).version(key)
+
+    async def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
+        """The n present keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(n)."""
+        found: list[tuple[K, float, V]] = await self._do(self._store.latest_keys, check_number(n, "n"))
+        return found
+
+    async def snapshot(self) -> AsyncSnapshot[K, V]:
+        """The map as it is now, frozen. O(1) in time and memory."""
+        self._store.snapshots += 1
+        return AsyncSnapshot(self._owner, await self._view_for())
+
+    async def at(self, timestamp: Timestamp | None = None, *, revision: int | None = None) -> AsyncSnapshot[K, V]:
+        """The map at a timestamp (default now), as known at a revision (default the newest), frozen. O(1)."""
+        when = None if timestamp is None else seconds(timestamp)
+        return AsyncSnapshot(self._owner, await self._do(self._store.pin, when, revision))
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        key: K,
+        value: V,
+        timestamp: Timestamp | None = None,
+        ttl: float | None = None,
+        *,
+        if_revision: int | None = None,
+        if_absent: bool = False,
+        request_id: object = None,
+    ) -> int:
+        """Add a version; returns the revision of the commit. See ``ChronoMap.put``."""
+        if type(value) not in IMMUTABLE:
+            value = self._capture(value)
+        if if_revision is None and not if_absent and request_id is None:
+            revision = await self._do(self._store.put, key, value, timestamp, ttl)
+        else:
+            revision = await self._do(self._store.put, key, value, timestamp, ttl, if_revision, if_absent, request_id)
+        if self._debug:
+            self._log("PUT key=%r value=%r timestamp=%r ttl=%r revision=%d", key, value, timestamp, ttl, revision)
+        return cast("int", revision)
+
+    async def put_many(self, items: Mapping[K, V], timestamp: Timestamp | None = None, ttl: float | None = None) -> int:
+        """Put several keys in one commit; all or nothing. Returns its revision."""
+        revision: int = await self._do(self._store.put_many, self._captured(items), timestamp, ttl)
+        return revision
+
+    async def delete(self, key: K, timestamp: Timestamp | None = None, *, if_revision: int | None = None) -> bool:
+        """Add a tombstone; the history stays. What is scheduled for later is called off. False if there was nothing."""
+        deleted: bool = await self._do(self._store.delete, key, timestamp, if_revision)
+        if self._debug:
+            self._log("DELETE key=%r deleted=%r", key, deleted)
+        return deleted
+
+    async def delete_many(self, keys: Iterable[K], timestamp: Timestamp | None = None) -> int:
+        """Delete several keys in one commit; returns how many there were to delete."""
+        deleted: int = await self._do(self._store.delete_many, list(keys), timestamp)
+        return deleted
+
+    async def update(
+        self, key: K, fn: Callable[[V], V | Awaitable[V]], *, default: Any = None, ttl: float | None = None
+    ) -> V:
+        """Put ``fn(present value, or default)`` and return it; nobody's change in between is lost.
+
+        ``fn`` may be async. It runs again if somebody else changed the key meanwhile: let it have no side effects.
+        """
+        while True:
+            expected = self._store.in_force(key, self._owner.now()) if key in self else None
+            value = fn(await self.get(key, default=default))
+            if inspect.isawaitable(value):
+                value = await value
+            kept = self._capture(cast("V", value))
+            try:
+                await self._do(self._store.put, key, kept, None, ttl, None, False, None, expected)  # noqa: FBT003
+            except ConflictError:
+                continue
+            return cast("V", value)
+
+    async def touch(self, key: K, ttl: float | None) -> bool:
+        """Let the present value expire ``ttl`` seconds from now (None: never); False if the key is missing."""
+        touched: bool = await self._do(self._store.touch, key, ttl)
+        return touched
+
+    async def erase(self, key: K) -> int:
+        """Remove all values of a key for good, from history, snapshots and feed; returns how many versions that were."""
+        erased: int = await self._do(self._store.erase, key)
+        return erased
+
+    async def clear(self) -> None:
+        """Delete everything in one commit. The history stays; ``rollback`` brings it back."""
+        await self._do(self._store.clear)
+
+    async def unschedule(self, key: K, timestamp: Timestamp | None = None) -> int:
+        """Call off what is scheduled for a key, at one timestamp or all; returns how many timestamps that were."""
+        cancelled: int = await self._do(self._store.unschedule, key, timestamp)
+        return cancelled
+
+    def transaction(self) -> AsyncTransaction[K, V]:
+        """``async with cm.transaction() as tx``: reads of one snapshot, writes committed together when the block ends.
+
+        Raises:
+            ConflictError: At the end of the block, if what it read has changed meanwhile; nothing was written.
+        """
+        return AsyncTransaction(self)
+
+    async def transact(self, fn: Callable[[AsyncTransaction[K, V]], Any], *, attempts: int = ATTEMPTS) -> Any:
+        """Run ``fn(transaction)`` and commit, again after a conflict, up to so many times; ``fn`` may be async."""
+        for attempt in range(1, check_number(attempts, "attempts") + 1):
+            try:
+                async with self.transaction() as transaction:
+                    result = fn(transaction)
+                    if inspect.isawaitable(result):
+                        result = await result
+            except ConflictError:
+                if attempt >= attempts:
+                    raise
+            else:
+                return result
+        raise ChronoMapTypeError("attempts must be at least 1")
+
+    # -- back in time --------------------------------------------------------------------------------------------------
+
+    async def rollback(self, to: AsyncSnapshot[K, V] | int) -> int:
+        """Behave from now on as if nothing had been committed since a snapshot or revision; returns the new revision."""
+        revision: int = await self._do(self._store.rollback, *self._rollback_arguments(to))
+        return revision
+
+    async def undo(self, revision: int) -> int:
+        """Commit the inverse of one commit; ``ConflictError`` if a later one touched its keys."""
+        undone: int = await self._do(self._store.undo, revision)
+        return undone
+
+    def snapshot_context(self) -> AsyncSnapshotContext:
+        """``async with``: if the block raises, undo what it wrote (tasks it started included), and only that."""
+        return AsyncSnapshotContext(self)
+
+    async def merge(self, other: Readable[K, V], strategy: str | Choose = "timestamp") -> int:
+        """Take over another map's history or values, in one commit; returns its revision. See ``ChronoMap.merge``."""
+        while True:
+            operation, arguments = self._merge_plan(other, strategy)
+            try:
+                revision: int = await self._do(operation, *arguments)
+            except ConflictError:
+                continue  # a key changed while the function chose
+            return revision
+
+    # -- housekeeping --------------------------------------------------------------------------------------------------
+
+    async def prune_history(self, key: K, keep_last: int | None = None, older_than: Timestamp | None = None) -> int:
+        """Forget a key's oldest versions; returns how many. See ``ChronoMap.prune_history``."""
+        hashable(key)
+        pruned: int = await self._do(self._store.prune, [key], *self._prune_arguments(keep_last, older_than))
+        return pruned
+
+    async def prune_all_history(self, keep_last: int | None = None, older_than: Timestamp | None = None) -> int:
+        """The same for every key, in slices; without arguments by the map's ``Retention``."""
+        arguments = self._retained(keep_last, older_than)
+        keys = list(self._store.timelines)
+        pruned = 0
+        for start in range(0, len(keys), SLICE):
+            pruned += await self._do(self._store.prune, keys[start : start + SLICE], *arguments)
+            await anyio.lowlevel.checkpoint()
+        return pruned
+
+    async def clean_expired_keys(self) -> int:
+        """How many keys have expired since the last call, whoever found them."""
+        expired: int = await self._do(self._store.clean_expired_keys)
+        return expired
+
+    def on_change(self, callback: Callback) -> None:
+        """Call ``callback(key, old, new, timestamp)`` after every change, before the call that made it returns.
+
+        An async callback is awaited. What it raises is logged. It may call the map. When the caller is cancelled during an
+        async callback, that callback is cancelled too, and those after it run in the background.
+        """
+        self._add_callback(callback, allow_async=True)
+
+    def watch(
+        self,
+        key: K | None = None,
+        *,
+        prefix: str | None = None,
+        where: Callable[[Change[K, V]], object] | None = None,
+        since: int | None = None,
+        initial: bool = False,
+    ) -> ChangeStream[K, V]:
+        """Follow changes, in revision order: ``async for change in cm.watch(): …``. See ``ChronoMap.watch``."""
+        return ChangeStream(self._owner, Cursor(self._pin(), key, prefix_text(prefix), where, since, initial=initial))
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | bytes, debug: bool = False, **options: Any) -> AsyncChronoMap[K, V]:
+        """A map from what ``to_dict`` gave (also that of ChronoMap 2)."""
+        new: AsyncChronoMap[K, V] = cls(debug, **options)
+        formats.load(new._store, formats.unpack(data) if isinstance(data, bytes | bytearray) else data, new._owner.now())
+        return new
+
+    @classmethod
+    async def load_json(cls, file_path: str | Path, debug: bool = False, **options: Any) -> AsyncChronoMap[K, V]:
+        """A map from a file that ``save_json`` wrote (also that of ChronoMap 2); read in a worker thread."""
+        return cls.from_dict(await anyio.to_thread.run_sync(formats.load_json, Path(file_path)), debug, **options)
+
+    @classmethod
+    async def load_pickle(cls, file_path: str | Path, debug: bool = False, **options: Any) -> AsyncChronoMap[K, V]:
+        """A map from a file that ``save_pickle`` wrote; loading runs no code, whoever wrote the file."""
+        return cls.from_dict(await anyio.to_thread.run_sync(formats.load_pickle, Path(file_path)), debug, **options)
+
+    async def import_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
+        """Commit the changes of a file of change lines, one commit per revision; returns how many changes.
+
+        The file is read and checked as a whole first. Cancellation: what was committed stays; whole commits only.
+        """
+        lines = 0
+        for changes in await anyio.to_thread.run_sync(lambda: list(formats.read_changes(Path(file_path), progress))):
+            await self._do(*self._import_command(changes))
+            lines += len(changes)
+        return lines

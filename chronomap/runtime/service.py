@@ -1,0 +1,132 @@
+"""The owner task: what an async map does on its own event loop when nobody is calling it.
+
+It wakes for the next deadline and has what is due committed, and it finishes async callbacks whose caller was cancelled or
+who wrote from a thread. It is started on the loop that first needs it and ends with that loop; a map that outlives its loop
+starts another on the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from chronomap.core.records import Commit
+from chronomap.errors import ChronoMapError
+from chronomap.runtime.owner import Owner
+from chronomap.runtime.ports import Port, TaskBell
+from chronomap.runtime.reaper import reap
+
+log = logging.getLogger("chronomap")
+
+Job = Callable[[], Awaitable[object]]
+
+
+class Service:
+    """The owner task of one map, on the loop of whoever used the map last when none was running."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = weakref.ref(owner, lambda _: self.alarm())  # an unused map may go, and takes its task along
+        self._jobs: deque[Job] = deque()
+        self._task: Any = None
+        self._bell: TaskBell | None = None
+        self._ended: anyio.Event | None = None
+        self.port: Port | None = None
+
+    def ensure(self) -> None:
+        """Start the owner task unless it runs; call it on an event loop."""
+        if self._bell is not None and self.port is not None and self.port.alive():
+            return
+        self.port = Port()
+        self._bell = TaskBell(self.port)
+        self._ended = anyio.Event()
+        self._task = self.port.start(self._run, "chronomap-owner")
+
+    def alarm(self) -> None:
+        """Look at the deadlines anew. Any thread."""
+        if self._bell is not None:
+            self._bell.ring()
+        elif Port.here() is not None:
+            self.ensure()
+
+    def spawn(self, job: Job) -> None:
+        """Have the owner task await something; call it on the map's loop."""
+        self.ensure()
+        self._jobs.append(job)
+        self.alarm()
+
+    def before_blocking(self) -> None:
+        """Refuse a blocking call that would wait for async callbacks on the very loop it blocks."""
+        owner = self._owner()
+        if owner is not None and owner.hooks.asynchronous and self.port is not None and self.port.leads_here():
+            raise ChronoMapError(
+                "a blocking call on the event loop's own thread would wait for async callbacks that need this loop: "
+                "await the AsyncChronoMap instead, or call the bridge in a worker thread (anyio.to_thread.run_sync)"
+            )
+
+    def finish_from_thread(self, commits: list[Commit]) -> None:
+        """Have the async callbacks for commits made without awaiting called on the loop; a thread waits for them."""
+        owner, port = self._owner(), self.port
+        if owner is None or port is None or not (pending := owner.hooks.pending(commits)):
+            return
+        hooks, done = owner.hooks, threading.Event()
+
+        async def job() -> None:
+            try:
+                await hooks.run_async(pending)
+            finally:
+                done.set()
+
+        if port.leads_here():
+            self.spawn(job)
+            return
+        if not port.post(lambda: self.spawn(job)):
+            log.error("async change callbacks were not called: their event loop has ended")
+            return
+        while not done.wait(0.2):
+            if not port.alive():
+                log.error("async change callbacks were cut short: their event loop has ended")
+                return
+
+    async def _run(self) -> None:
+        bell, ended = self._bell, self._ended
+        assert bell is not None
+        assert ended is not None
+        try:
+            async with anyio.create_task_group() as tasks:
+                while (owner := self._owner()) is not None and not owner.closed:
+                    while self._jobs:
+                        tasks.start_soon(self._guard, self._jobs.popleft())
+                    due = owner.store.deadlines.next_due
+                    if due <= owner.now():
+                        reap(owner)
+                        await anyio.lowlevel.checkpoint()
+                        continue
+                    owner.alarm_due = due
+                    nap = owner.nap(due)
+                    del owner
+                    await bell.wait(nap)
+        finally:
+            if self._bell is bell:
+                self._bell = None
+            ended.set()
+
+    @staticmethod
+    async def _guard(job: Job) -> None:
+        try:
+            await job()
+        except Exception:
+            log.exception("Error in change callback")
+
+    async def stop(self) -> None:
+        """Wait for the owner task to end, after the owner has been closed."""
+        if self._bell is not None and self._ended is not None and self.port is not None and self.port.leads_here():
+            self._bell.ring()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await self._ended.wait()
