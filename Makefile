@@ -43,7 +43,7 @@ links: $(VENV)/.stamp-dev  ## Check that relative links in the documentation lea
 	$(BIN)/python .ci/check_links.py
 
 bench: $(VENV)/.stamp-dev  ## Measure
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks
 
 clean:  ## Remove everything that was made, the environment included
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -57,8 +57,7 @@ $(VENV)/.stamp-demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[cli]'
 	touch $@
 
-# pip understands dependency groups since 25.1; the one that comes with Python may be older.
+# It brings all of the demo's too.
 $(VENV)/.stamp-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	touch $(VENV)/.stamp-demo $@

@@ -1,4 +1,4 @@
-"""Check that every relative link in the project's Markdown leads to a file, and to a heading if it names one."""
+"""Check that every relative link in the project's Markdown leads to a file, and to the heading it names."""
 
 from __future__ import annotations
 

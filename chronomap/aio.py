@@ -514,8 +514,15 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         """Add a version; returns the revision of the commit. See ``ChronoMap.put``."""
         if type(value) not in IMMUTABLE:
             value = self._capture(value)
-        if if_revision is None and not if_absent and request_id is None:
-            revision = await self._do(self._store.put, key, value, timestamp, ttl)
+        if timestamp is None and ttl is None and if_revision is None and not if_absent and request_id is None:
+            self._budget -= 1
+            if self._budget < 0:
+                await self._breathe()
+            try:
+                revision = self._owner.try_put(key, value) or await self._do(self._store.put_now, key, value)
+            except TypeError:
+                hashable(key)
+                raise
         else:
             revision = await self._do(self._store.put, key, value, timestamp, ttl, if_revision, if_absent, request_id)
         if self._debug:

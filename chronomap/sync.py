@@ -13,7 +13,7 @@ from chronomap.core.draft import Draft
 from chronomap.core.records import Change, Version
 from chronomap.core.retention import Retention
 from chronomap.core.timestamps import Timestamp, seconds
-from chronomap.core.values import MISSING, release
+from chronomap.core.values import IMMUTABLE, MISSING, Captured, release
 from chronomap.core.view import View, differences
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
 from chronomap.face import (
@@ -349,7 +349,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
             if strict:
                 raise ChronoMapKeyError(key)
             return default
-        return release(value)
+        return release(value) if type(value) is Captured else value
 
     def version(
         self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None
@@ -400,9 +400,15 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
             ConflictError: If a condition is not met; nothing was written.
             CompactedError: If the timestamp lies before what has been pruned.
         """
-        value = self._capture(value)
-        if if_revision is None and not if_absent and request_id is None:
-            revision: int = self._do(self._store.put, key, value, timestamp, ttl)
+        if type(value) not in IMMUTABLE:
+            value = self._capture(value)
+        revision: int
+        if timestamp is None and ttl is None and if_revision is None and not if_absent and request_id is None:
+            try:
+                revision = self._owner.try_put(key, value) or self._do(self._store.put_now, key, value)
+            except TypeError:
+                hashable(key)
+                raise
         else:
             revision = self._do(self._store.put, key, value, timestamp, ttl, if_revision, if_absent, request_id)
         if self._debug:

@@ -8,11 +8,13 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# No deadlines: how long an example takes says more about the machine than about the code. Not derandomised: every run
-# looks somewhere new, and a failure prints what repeats it. To search more: HYPOTHESIS_PROFILE or --hypothesis-profile.
-settings.register_profile("default", deadline=None, print_blob=True, derandomize=False)
+# No deadlines: how long an example takes says more about the machine than about the code. Not derandomised:
+# every run looks somewhere new, and a failure prints what repeats it.
+settings.register_profile(
+    "default", deadline=None, print_blob=True, derandomize=False, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("ci", settings.get_profile("default"), database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
 
@@ -24,8 +26,8 @@ needs_uvloop = pytest.mark.skipif(
 @pytest.fixture(
     params=[
         pytest.param(("asyncio", {}), id="asyncio"),
-        pytest.param(("asyncio", {"debug": True}), id="asyncio+debug"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop", marks=needs_uvloop),
+        pytest.param(("asyncio", {"debug": True}), id="asyncio-debug"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=needs_uvloop),
         pytest.param(("trio", {}), id="trio"),
     ]
 )
@@ -36,7 +38,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture
 def seed() -> random.Random:
-    """A source of randomness; CHRONOMAP_SEED repeats a failed test's, which pytest shows under its captured output."""
+    """A source of randomness; what it prints, which pytest shows if the test fails, repeats it."""
     given = os.environ.get("CHRONOMAP_SEED")
     number = int(given) if given else random.SystemRandom().getrandbits(32)
     print(f"CHRONOMAP_SEED={number}")

@@ -22,6 +22,7 @@ class Feed:
 
     def __init__(self, floor: int = 0, retained: int = RETAINED_COMMITS) -> None:
         self.retained = retained
+        self._limit = 2 * retained  # cut only then, so that cutting costs O(1) a commit
         self._state: tuple[int, list[Commit]] = (floor, [])
 
     @property
@@ -31,9 +32,9 @@ class Feed:
 
     def append(self, commit: Commit) -> None:
         """Add the next commit. Amortised O(1)."""
-        floor, commits = self._state
+        commits = self._state[1]
         commits.append(commit)
-        if len(commits) > 2 * self.retained:
+        if len(commits) > self._limit:
             kept = commits[-self.retained :]
             self._state = (kept[0].revision - 1, kept)
 

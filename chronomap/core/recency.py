@@ -10,6 +10,8 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from chronomap.core.values import MISSING
+
 
 class Recency:
     """Present keys by timestamp. The owner's alone."""
@@ -19,6 +21,7 @@ class Recency:
         self._older: dict[Any, tuple[float, int]] = {}
         self._heap: list[tuple[float, int, int, Any]] = []
         self._newest = -float("inf")
+        self._last: Any = MISSING  # the key at the end of ``recent``, if that is known
         self._order = 0  # keeps the heap from comparing keys
 
     def __len__(self) -> int:
@@ -26,13 +29,19 @@ class Recency:
 
     def place(self, key: Any, timestamp: float, revision: int) -> None:
         """The key is present, by a version of that timestamp and revision. O(1) for versions dated now."""
-        self._recent.pop(key, None)
-        if self._older:
-            self._older.pop(key, None)
+        recent = self._recent
+        if key is not self._last:
+            recent.pop(key, None)
+            if self._older:
+                self._older.pop(key, None)
         if timestamp >= self._newest:
             self._newest = timestamp
-            self._recent[key] = (timestamp, revision)
+            self._last = key
+            recent[key] = (timestamp, revision)
             return
+        if key is self._last:
+            self._last = MISSING
+            recent.pop(key, None)
         self._older[key] = (timestamp, revision)
         self._order += 1
         heappush(self._heap, (-timestamp, -revision, self._order, key))
@@ -42,6 +51,7 @@ class Recency:
 
     def remove(self, key: Any) -> None:
         """The key is missing now."""
+        self._last = MISSING
         self._recent.pop(key, None)
         self._older.pop(key, None)
 

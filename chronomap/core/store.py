@@ -43,6 +43,9 @@ from chronomap.errors import (
 REMEMBERED_REQUESTS: Final = 10_000
 """How many request ids are remembered: a retry that comes after as many other requests is applied again."""
 
+_tuple: Final[Any] = tuple.__new__
+"""Makes a named tuple without its constructor, which takes three times as long."""
+
 ANY: Final[Any] = object()
 """Stands for "whatever version is in force" where one is expected."""
 
@@ -123,6 +126,42 @@ class Store:
             self._requests[request_id] = (key, revision)
             if len(self._requests) > REMEMBERED_REQUESTS:
                 del self._requests[next(iter(self._requests))]
+        return revision
+
+    def put_now(self, now: float, key: Any, value: Any) -> int:
+        """``put`` with nothing but a key and a value, dated now: what most commands are.
+
+        The same steps as ``_commit`` and ``_finish``, written out for one record that goes to the end of a settled
+        timeline; that makes it three times as fast. Whatever is out of the ordinary takes the long way.
+        """
+        if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
+            now = self.begin(now)
+        timeline = self.timelines.get(key)
+        if timeline is None or (previous := timeline.settled) is UNSETTLED or self.retention is not None:
+            revision = self._commit(now, (self._plan(key, value, now, NEVER),))
+            self.writes += 1
+            return revision
+        revision = self.revision + 1
+        records = self._open = (_tuple(Record, ("put", key, value, previous, now, NEVER)),)
+        try:
+            timeline.settled = UNSETTLED
+            if timeline.expiries is not None:
+                timeline.expiries.append(NEVER)
+            timeline.values.append(value)
+            timeline.revisions.append(revision)
+            timeline.timestamps.append(now)
+            timeline.changed = timeline.since = revision
+            self.instants.append(now)
+            self.instant = now
+            self.feed.append(_tuple(Commit, (revision, now, records)))
+            self.revision = revision
+            timeline.settled = value
+            self.recency.place(key, now, revision)
+        except BaseException:
+            self._recover()
+            raise
+        self._open = None
+        self.writes += 1
         return revision
 
     def put_many(
@@ -352,7 +391,8 @@ class Store:
             if timeline.floor is not None and timestamp < timeline.timestamps[timeline.start]:
                 raise compacted(key, timeline)
             previous = self.held(key, timestamp)
-        return Record(kind, key, value, previous, timestamp, expires_at)
+        record: Record = _tuple(Record, (kind, key, value, previous, timestamp, expires_at))
+        return record
 
     def _plan_delete(self, key: Any, now: float, timestamp: float, kind: Kind) -> list[Record]:
         records = self._plan_unschedule(key, now, max(now, timestamp), kind)

@@ -21,6 +21,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Final, NoReturn
 
 from chronomap.core.records import NEVER, Commit
@@ -115,7 +116,7 @@ class Owner:
     def call(self, operation: Operation, *arguments: Any) -> Any:
         """Run ``operation(now, *arguments)`` in a turn and return its reply; blocks while others hold the baton."""
         if not self.mailbox and not self.closed and self.baton.acquire(False):  # noqa: FBT003
-            self.holder = threading.get_ident()
+            self.holder = get_ident()
             before = self.store.revision
             try:
                 reply = operation(self.clock(), *arguments)
@@ -128,6 +129,22 @@ class Owner:
                 self.set_alarm()
             return reply
         return self._wait(operation, arguments)
+
+    def try_put(self, key: Any, value: Any) -> int:
+        """A plain put on the spot; 0 if it cannot be done on the spot (revisions begin at 1).
+
+        The eager turn of ``call`` for the most frequent command, without what it does not need.
+        """
+        if self.observed or self.mailbox or self.closed or not self.baton.acquire(False):  # noqa: FBT003
+            return 0
+        self.holder = get_ident()
+        try:
+            return self.store.put_now(self.clock(), key, value)
+        finally:
+            self.holder = 0
+            self.baton.release()
+            if self.mailbox:
+                self.help()
 
     def _wait(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:
         bell = ThreadBell()
@@ -176,7 +193,7 @@ class Owner:
         """Put a command into the mailbox."""
         if self.closed:
             self.refuse()
-        if self.holder == threading.get_ident():
+        if self.holder == get_ident():
             raise ChronoMapError(
                 "the map was called from inside one of its own commands (by a key's __eq__ or __hash__, a finalizer or a "
                 "signal handler that ran during it); do it after the command has returned"
@@ -197,7 +214,7 @@ class Owner:
         """Run turns while there are commands and the baton is free."""
         rounds = 0
         while self.mailbox and self.baton.acquire(False):  # noqa: FBT003
-            self.holder = threading.get_ident()
+            self.holder = get_ident()
             try:
                 self._turn()
             finally:

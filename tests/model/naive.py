@@ -141,7 +141,7 @@ class NaiveMap:
         return len(self.instants)
 
     def time(self, now: float) -> float:
-        """"Now" is never before the newest commit (decision 2)."""
+        """The present: never before the newest commit, whatever the clock says (decision 2)."""
         return max([now, *self.instants])
 
     def standing(self, key: Key, timestamp: float, revision: int) -> NaiveVersion | None:
@@ -382,9 +382,7 @@ class NaiveMap:
         called_off = [NaiveVersion(key, t, 0, CANCELLATION) for t in later]
         return [NaiveVersion(key, stamp, 0, TOMBSTONE), *called_off]
 
-    def delete(
-        self, key: Key, timestamp: float | None = None, *, if_revision: int | None = None, now: float
-    ) -> bool:
+    def delete(self, key: Key, timestamp: float | None = None, *, if_revision: int | None = None, now: float) -> bool:
         """True if it changed something."""
         self.settle(now)
         if if_revision is not None and self.written.get(key, 0) != if_revision:
@@ -440,9 +438,7 @@ class NaiveMap:
             self.commit([NaiveVersion(key, self.time(now), 0, TOMBSTONE)], now, "erase")
         return gone
 
-    def prune(
-        self, key: Key, keep_last: int | None = None, older_than: float | None = None, *, now: float
-    ) -> int:
+    def prune(self, key: Key, keep_last: int | None = None, older_than: float | None = None, *, now: float) -> int:
         """Drop the oldest versions, never the one in force nor anything after it (decision 15)."""
         self.settle(now)
         ordered = self.versions(key, scheduled=True, now=now)

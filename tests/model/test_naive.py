@@ -201,7 +201,7 @@ def test_conditions() -> None:
 
 
 def test_time_never_goes_back() -> None:
-    """"Now" is never before the newest commit, whatever the clock says; the future of revisions is refused."""
+    """The present is never before the newest commit, whatever the clock says; revisions to come are refused."""
     m = NaiveMap()
     m.put("k", 1, now=100)
     m.put("k", 2, now=90)

@@ -230,9 +230,7 @@ class MapMachine(RuleBasedStateMachine):
         """Now, in the past or scheduled."""
         pair = self.pairs[who]
         at = self.stamp(offset, pair)
-        self.same(
-            lambda: pair.real.delete(key, at), lambda: pair.naive.delete(key, at, now=self.now), "delete"
-        )
+        self.same(lambda: pair.real.delete(key, at), lambda: pair.naive.delete(key, at, now=self.now), "delete")
 
     @rule(chosen=st.lists(keys, max_size=4), offset=offsets)
     def delete_many(self, chosen: list[Any], offset: float | None) -> None:
@@ -417,9 +415,7 @@ class MapMachine(RuleBasedStateMachine):
     def at(self, offset: float | None, choice: int | None) -> SnapshotPair:
         """Of any timestamp and revision."""
         at, revision = self.stamp(offset), None if choice is None else choice % (self.naive.revision + 1)
-        return self.keep(
-            self.real.at(at, revision=revision), self.naive.at(at, revision=revision, now=self.now)
-        )
+        return self.keep(self.real.at(at, revision=revision), self.naive.at(at, revision=revision, now=self.now))
 
     @rule(snapshot=snapshots)
     def reread(self, snapshot: SnapshotPair) -> None:
@@ -479,9 +475,7 @@ class MapMachine(RuleBasedStateMachine):
 
         self.same(lambda: real.latest(end), lambda: naive.latest(end, now=now), f"latest({end})")
         self.same(lambda: real.query(wanted, end), lambda: naive.query(wanted, end, now=now), f"query({end})")
-        self.same(
-            lambda: real.count(wanted, end), lambda: len(naive.query(wanted, end, now=now)), f"count({end})"
-        )
+        self.same(lambda: real.count(wanted, end), lambda: len(naive.query(wanted, end, now=now)), f"count({end})")
         self.same(
             lambda: set(real.get_keys_by_value(value, end)),
             lambda: naive.get_keys_by_value(value, end, now=now),
@@ -587,11 +581,19 @@ COMMON = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 
-TestMapMachine = MapMachine.TestCase
-TestMapMachine.settings = settings(COMMON, max_examples=150, stateful_step_count=30)
+# Finding a mistake takes seconds, shrinking it to a few steps takes minutes: without the longer timeout pytest would
+# stop before hypothesis can say what it found.
+
+
+@pytest.mark.timeout(900)
+class TestMapMachine(MapMachine.TestCase):  # type: ignore[misc,name-defined]
+    """The sync map in memory: thousands of steps in well under a minute."""
+
+    settings = settings(COMMON, max_examples=250, stateful_step_count=30)
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 @pytest.mark.skipif(os.environ.get("CHRONOMAP_SOAK") != "1", reason="CHRONOMAP_SOAK=1 runs it")
 class TestMapMachineSoak(MapMachine.TestCase):  # type: ignore[misc,name-defined]
     """The same, for as long as it takes."""
