@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
@@ -395,7 +394,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         owner = self._owner
         store = owner.store
         if not owner.mailbox and not owner.closed and owner.baton.acquire(False):  # noqa: FBT003
-            owner.holder = get_ident()
+            owner.start_turn()
             before = store.revision
             try:
                 reply = operation(owner.clock(), *arguments)

@@ -7,14 +7,17 @@ as one object and that its list is only ever appended to.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from chronomap.core.records import Commit
+from chronomap.core.records import Commit, Record
 from chronomap.core.values import MISSING
 from chronomap.errors import LaggedError
 
 RETAINED_COMMITS: Final = 10_000
 """How many commits are kept at least: a watcher may fall that far behind. Some 3 MB for small values."""
+
+PlainCommit = tuple[int, float, tuple[tuple[Any, ...], ...]]
+"""A ``Commit`` as the feed keeps it: making named tuples would take longer than the rest of a put."""
 
 
 class Feed:
@@ -23,20 +26,20 @@ class Feed:
     def __init__(self, floor: int = 0, retained: int = RETAINED_COMMITS) -> None:
         self.retained = retained
         self._limit = 2 * retained  # cut only then, so that cutting costs O(1) a commit
-        self._state: tuple[int, list[Commit]] = (floor, [])
+        self._state: tuple[int, list[PlainCommit]] = (floor, [])
 
     @property
     def floor(self) -> int:
         """The revision before the oldest commit retained."""
         return self._state[0]
 
-    def append(self, commit: Commit) -> None:
+    def append(self, commit: PlainCommit) -> None:
         """Add the next commit. Amortised O(1)."""
         commits = self._state[1]
         commits.append(commit)
         if len(commits) > self._limit:
             kept = commits[-self.retained :]
-            self._state = (kept[0].revision - 1, kept)
+            self._state = (kept[0][0] - 1, kept)
 
     def since(self, revision: int) -> list[Commit]:
         """The commits after a revision.
@@ -47,13 +50,18 @@ class Feed:
         floor, commits = self._state
         if revision < floor:
             raise LaggedError(revision, floor)
-        return commits[revision - floor :]
+        return [_commit(plain) for plain in commits[revision - floor :]]
 
     def commit(self, revision: int) -> Commit | None:
         """One commit, or None if it is not retained."""
         floor, commits = self._state
         index = revision - floor - 1
-        return commits[index] if 0 <= index < len(commits) else None
+        return _commit(commits[index]) if 0 <= index < len(commits) else None
+
+    def holds(self, revision: int, records: object) -> bool:
+        """Whether the newest commit is that revision and consists of these very records."""
+        commits = self._state[1]
+        return bool(commits) and commits[-1][0] == revision and commits[-1][2] is records
 
     def cut_after(self, revision: int) -> None:
         """Take back commits that were never published."""
@@ -63,15 +71,20 @@ class Feed:
     def erase(self, key: object) -> None:
         """Remove every value of a key. O(commits retained)."""
         floor, commits = self._state
-        scrubbed = [
-            Commit(
-                commit.revision,
-                commit.instant,
+        scrubbed: list[PlainCommit] = [
+            (
+                revision,
+                instant,
                 tuple(
-                    record._replace(value=MISSING, previous=MISSING) if record.key == key else record
-                    for record in commit.records
+                    tuple(Record(*record)._replace(value=MISSING, previous=MISSING)) if record[1] == key else record
+                    for record in records
                 ),
             )
-            for commit in commits
+            for revision, instant, records in commits
         ]
         self._state = (floor, scrubbed)
+
+
+def _commit(plain: PlainCommit) -> Commit:
+    revision, instant, records = plain
+    return Commit(revision, instant, tuple(Record._make(record) for record in records))

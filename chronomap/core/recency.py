@@ -7,84 +7,98 @@ the whole index (``recent``). A key whose version in force is older than the new
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 from chronomap.core.values import MISSING
 
+Stamp = tuple[float, int]
+"""The timestamp and the revision of a version."""
+
 
 class Recency:
-    """Present keys by timestamp. The owner's alone."""
+    """Present keys by timestamp. The owner's alone.
+
+    Attributes:
+        last: The key at the end of ``recent``, if that is known: putting it again changes no order.
+        newest: No key of ``recent`` has a greater timestamp.
+    """
 
     def __init__(self) -> None:
-        self._recent: dict[Any, tuple[float, int]] = {}
-        self._older: dict[Any, tuple[float, int]] = {}
-        self._heap: list[tuple[float, int, int, Any]] = []
-        self._newest = -float("inf")
-        self._last: Any = MISSING  # the key at the end of ``recent``, if that is known
-        self._order = 0  # keeps the heap from comparing keys
+        self.last: Any = MISSING
+        self.newest = -float("inf")
+        self._recent: dict[Any, None] = {}
+        self._older: dict[Any, float] = {}
+        self._heap: list[tuple[float, int, Any]] = []
+        self._order = 0  # keeps the heap from comparing keys; newer arrivals first among equal timestamps
 
     def __len__(self) -> int:
         return len(self._recent) + len(self._older)
 
-    def place(self, key: Any, timestamp: float, revision: int) -> None:
-        """The key is present, by a version of that timestamp and revision. O(1) for versions dated now."""
-        recent = self._recent
-        if key is not self._last:
-            recent.pop(key, None)
-            if self._older:
-                self._older.pop(key, None)
-        if timestamp >= self._newest:
-            self._newest = timestamp
-            self._last = key
-            recent[key] = (timestamp, revision)
+    def place(self, key: Any, timestamp: float) -> None:
+        """The key is present, by a version of that timestamp. O(1) for versions dated now."""
+        self._recent.pop(key, None)
+        if self._older:
+            self._older.pop(key, None)
+        if timestamp >= self.newest:
+            self.newest = timestamp
+            self.last = key
+            self._recent[key] = None
             return
-        if key is self._last:
-            self._last = MISSING
-            recent.pop(key, None)
-        self._older[key] = (timestamp, revision)
-        self._order += 1
-        heappush(self._heap, (-timestamp, -revision, self._order, key))
+        self.last = MISSING
+        self._older[key] = timestamp
+        self._order -= 1
+        heappush(self._heap, (-timestamp, self._order, key))
         if len(self._heap) > 64 + 2 * len(self._older):
             self._heap = [item for item in self._heap if self._stands(item)]
             heapify(self._heap)
 
     def remove(self, key: Any) -> None:
         """The key is missing now."""
-        self._last = MISSING
+        self.last = MISSING
         self._recent.pop(key, None)
         self._older.pop(key, None)
 
-    def top(self, n: int) -> list[Any]:
-        """The n keys with the greatest (timestamp, revision), greatest first. O(n log m), m back-dated keys."""
-        recent = iter(reversed(self._recent.items()))
-        popped: list[tuple[float, int, int, Any]] = []
-        found: list[Any] = []
-        head = next(recent, None)
-        while len(found) < n:
-            while self._heap and not self._stands(self._heap[0]):
-                heappop(self._heap)
-            if head is not None and (not self._heap or head[1] > (-self._heap[0][0], -self._heap[0][1])):
-                found.append(head[0])
-                head = next(recent, None)
-            elif self._heap:
-                item = heappop(self._heap)
-                if not popped or popped[-1][:2] != item[:2] or popped[-1][3] != item[3]:
-                    found.append(item[3])
-                popped.append(item)
-            else:
+    def top(self, n: int, stamp: Callable[[Any], Stamp | None]) -> list[Any]:
+        """The n keys with the greatest (timestamp, revision), greatest first; ``stamp`` tells both. O(n log m)."""
+        found: list[tuple[Stamp, Any]] = []
+        for key in reversed(self._recent):
+            at = stamp(key)
+            if at is None:
+                continue
+            if len(found) >= n and at[0] < found[n - 1][0][0]:
+                break  # what follows is older; equal timestamps are all looked at, the revision decides
+            found.append((at, key))
+        popped = []
+        seen = set()
+        while self._heap:
+            item = heappop(self._heap)
+            if not self._stands(item):
+                continue
+            popped.append(item)
+            at = stamp(item[2])
+            if at is None or item[2] in seen:
+                continue
+            if len(seen) >= n and -item[0] < popped[n - 1][0] * -1:
                 break
+            seen.add(item[2])
+            found.append((at, item[2]))
         for item in popped:
             heappush(self._heap, item)
-        return found
+        found.sort(key=lambda one: one[0], reverse=True)
+        return [key for _, key in found[:n]]
 
-    def _stands(self, item: tuple[float, int, int, Any]) -> bool:
-        return self._older.get(item[3]) == (-item[0], -item[1])
+    def _stands(self, item: tuple[float, int, Any]) -> bool:
+        return self._older.get(item[2]) == -item[0]
 
-    def _check(self, expected: dict[Any, tuple[float, int]]) -> None:
+    def _check(self, expected: dict[Any, Stamp]) -> None:
         """Verify every invariant, given the present keys with the timestamp and revision of the version in force."""
         assert not self._recent.keys() & self._older.keys()
-        assert self._recent | self._older == expected
-        order = list(self._recent.values())
-        assert order == sorted(order, key=lambda at: at[0])
-        assert self._older.keys() <= {item[3] for item in self._heap}
+        assert self._recent.keys() | self._older.keys() == expected.keys()
+        order = [expected[key][0] for key in self._recent]
+        assert order == sorted(order)
+        assert all(timestamp <= self.newest for timestamp in order)
+        assert all(expected[key][0] == timestamp for key, timestamp in self._older.items())
+        assert self.last is MISSING or next(reversed(self._recent)) == self.last
+        assert self._older.keys() <= {item[2] for item in self._heap}

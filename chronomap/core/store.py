@@ -26,7 +26,7 @@ from typing import Any, Final
 from chronomap.core import rewind
 from chronomap.core.expiry import Deadlines, Promise
 from chronomap.core.feed import Feed
-from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Kind, Record
+from chronomap.core.records import CANCELLED, NEVER, Entry, Kind, Record
 from chronomap.core.recency import Recency
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
@@ -42,9 +42,6 @@ from chronomap.errors import (
 
 REMEMBERED_REQUESTS: Final = 10_000
 """How many request ids are remembered: a retry that comes after as many other requests is applied again."""
-
-_tuple: Final[Any] = tuple.__new__
-"""Makes a named tuple without its constructor, which takes three times as long."""
 
 ANY: Final[Any] = object()
 """Stands for "whatever version is in force" where one is expected."""
@@ -66,7 +63,7 @@ class Store:
         self.reads = self.writes = self.deletes = self.snapshots = self.expiries = self.conflicts = 0
         self._pins: weakref.WeakSet[View] = weakref.WeakSet()
         self._requests: dict[Any, tuple[Any, int]] = {}
-        self._open: tuple[Record, ...] | None = None
+        self._open: tuple[tuple[Any, ...], ...] | None = None
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
 
@@ -142,7 +139,7 @@ class Store:
             self.writes += 1
             return revision
         revision = self.revision + 1
-        records = self._open = (_tuple(Record, ("put", key, value, previous, now, NEVER)),)
+        records = self._open = (("put", key, value, previous, now, NEVER),)
         try:
             timeline.settled = UNSETTLED
             if timeline.expiries is not None:
@@ -153,10 +150,13 @@ class Store:
             timeline.changed = timeline.since = revision
             self.instants.append(now)
             self.instant = now
-            self.feed.append(_tuple(Commit, (revision, now, records)))
+            self.feed.append((revision, now, records))
             self.revision = revision
             timeline.settled = value
-            self.recency.place(key, now, revision)
+            if self.recency.last is not key:
+                self.recency.place(key, now)
+            else:
+                self.recency.newest = now
         except BaseException:
             self._recover()
             raise
@@ -356,7 +356,7 @@ class Store:
         """The n present keys with the newest timestamps, newest first: ``(key, timestamp, value)``."""
         now = self.begin(now)
         found = []
-        for key in self.recency.top(n):
+        for key in self.recency.top(n, lambda key: self.in_force(key, now)):
             entry = self.timelines[key].find(now, self.revision)
             if entry is not None:
                 found.append((key, entry.timestamp, release(entry.value)))
@@ -391,8 +391,7 @@ class Store:
             if timeline.floor is not None and timestamp < timeline.timestamps[timeline.start]:
                 raise compacted(key, timeline)
             previous = self.held(key, timestamp)
-        record: Record = _tuple(Record, (kind, key, value, previous, timestamp, expires_at))
-        return record
+        return Record(kind, key, value, previous, timestamp, expires_at)
 
     def _plan_delete(self, key: Any, now: float, timestamp: float, kind: Kind) -> list[Record]:
         records = self._plan_unschedule(key, now, max(now, timestamp), kind)
@@ -472,7 +471,7 @@ class Store:
 
     # -- applying ------------------------------------------------------------------------------------------------------
 
-    def _commit(self, now: float, records: tuple[Record, ...]) -> int:
+    def _commit(self, now: float, records: tuple[tuple[Any, ...], ...]) -> int:
         """Apply the records under one new revision and return it; without records there is nothing to commit."""
         if not records:
             return self.revision
@@ -492,7 +491,7 @@ class Store:
                         timelines[key] = grown
             self.instants.append(now)
             self.instant = now
-            self.feed.append(Commit(revision, now, records))
+            self.feed.append((revision, now, records))
             self.revision = revision
             self._finish(now, revision, records)
         except BaseException:
@@ -501,7 +500,7 @@ class Store:
         self._open = None
         return revision
 
-    def _finish(self, now: float, revision: int, records: tuple[Record, ...]) -> None:
+    def _finish(self, now: float, revision: int, records: tuple[tuple[Any, ...], ...]) -> None:
         """Bring the indexes up to date with a published commit. May be repeated."""
         for kind, key, value, _, timestamp, expires_at in records:
             timeline = self.timelines[key]
@@ -510,7 +509,7 @@ class Store:
                 if timeline.settled is MISSING:
                     self.recency.remove(key)
                 else:
-                    self.recency.place(key, timeline.timestamps[-1], timeline.revisions[-1])
+                    self.recency.place(key, timeline.timestamps[-1])
             else:
                 self._place(key, timeline, now)
             if kind != "activate" and value is not MISSING and value is not CANCELLED:
@@ -529,7 +528,7 @@ class Store:
         except Pruned:
             entry = None
         if entry is not None and entry.holds(now):
-            self.recency.place(key, entry.timestamp, entry.revision)
+            self.recency.place(key, entry.timestamp)
         else:
             self.recency.remove(key)
 
@@ -538,13 +537,12 @@ class Store:
         records, self._open = self._open, None
         if records is None:
             return
-        newest = self.feed.commit(self.revision)
-        if newest is not None and newest.records is records:
-            self._finish(newest.instant, self.revision, records)
+        if self.feed.holds(self.revision, records):
+            self._finish(self.instant, self.revision, records)
             return
         self.feed.cut_after(self.revision)
         del self.instants[self.revision :]
-        for key in {id(record.key): record.key for record in records}.values():
+        for key in [record[1] for record in records]:
             if (timeline := self.timelines.get(key)) is None:
                 continue
             rest = timeline.without(self.revision + 1)

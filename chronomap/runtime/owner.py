@@ -21,7 +21,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any, Final, NoReturn
 
 from chronomap.core.records import NEVER, Commit
@@ -96,7 +95,9 @@ class Owner:
         self.clock = clock or time.time
         self.timelines: dict[Any, Timeline] = store.timelines
         self.mailbox: deque[Command] = deque()
-        self.baton = threading.Lock()
+        self.baton = threading.RLock()  # C code, and tells a thread that holds it already
+        self.in_turn = False
+        self._acquire, self._release, self._put_now = self.baton.acquire, self.baton.release, store.put_now
         self.closed = False
         self.observed = False
         self.hooks = Hooks()
@@ -105,7 +106,6 @@ class Owner:
         self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
         self.alarm: Callable[[], None] | None = None
         self.alarm_due: float = NEVER
-        self.holder = 0
         self._refusal: tuple[type[ChronoMapError], str] | None = None
         if clock is not None and hasattr(clock, "subscribe"):
             clock.subscribe(self)
@@ -116,7 +116,7 @@ class Owner:
     def call(self, operation: Operation, *arguments: Any) -> Any:
         """Run ``operation(now, *arguments)`` in a turn and return its reply; blocks while others hold the baton."""
         if not self.mailbox and not self.closed and self.baton.acquire(False):  # noqa: FBT003
-            self.holder = get_ident()
+            self.start_turn()
             before = self.store.revision
             try:
                 reply = operation(self.clock(), *arguments)
@@ -135,14 +135,16 @@ class Owner:
 
         The eager turn of ``call`` for the most frequent command, without what it does not need.
         """
-        if self.observed or self.mailbox or self.closed or not self.baton.acquire(False):  # noqa: FBT003
+        if self.observed or self.mailbox or self.closed or not self._acquire(False):  # noqa: FBT003
             return 0
-        self.holder = get_ident()
+        if self.in_turn:
+            self._reentered()
+        self.in_turn = True
         try:
-            return self.store.put_now(self.clock(), key, value)
+            return self._put_now(self.clock(), key, value)
         finally:
-            self.holder = 0
-            self.baton.release()
+            self.in_turn = False
+            self._release()
             if self.mailbox:
                 self.help()
 
@@ -193,11 +195,6 @@ class Owner:
         """Put a command into the mailbox."""
         if self.closed:
             self.refuse()
-        if self.holder == get_ident():
-            raise ChronoMapError(
-                "the map was called from inside one of its own commands (by a key's __eq__ or __hash__, a finalizer or a "
-                "signal handler that ran during it); do it after the command has returned"
-            )
         command = Command(operation, arguments, bell)
         self.mailbox.append(command)
         return command
@@ -214,11 +211,11 @@ class Owner:
         """Run turns while there are commands and the baton is free."""
         rounds = 0
         while self.mailbox and self.baton.acquire(False):  # noqa: FBT003
-            self.holder = get_ident()
+            self.start_turn()
             try:
                 self._turn()
             finally:
-                self.holder = 0
+                self.in_turn = False
                 self.baton.release()
             rounds += 1
             if rounds == ROUNDS:
@@ -228,9 +225,22 @@ class Owner:
                     continue
                 return
 
+    def start_turn(self) -> None:
+        """Begin a turn; the caller has just got the baton."""
+        if self.in_turn:
+            self._reentered()
+        self.in_turn = True
+
+    def _reentered(self) -> NoReturn:
+        self.baton.release()
+        raise ChronoMapError(
+            "the map was called from inside one of its own commands (by a key's __eq__ or __hash__, a finalizer or a "
+            "signal handler that ran during it); do it after the command has returned"
+        )
+
     def end_turn(self) -> None:
         """Let go of the baton, then look once more for commands that came meanwhile."""
-        self.holder = 0
+        self.in_turn = False
         self.baton.release()
         if self.mailbox:
             self.help()
@@ -344,7 +354,8 @@ def _disown() -> None:
     """After a fork the child has copies of maps whose threads and loops stayed with the parent."""
     for owner in list(owners):
         owner.mailbox = deque()
-        owner.baton = threading.Lock()
+        owner.baton = threading.RLock()
+        owner.in_turn = False
         owner.alarm = None
         owner.parked = {}
         owner.closed = False

@@ -1,8 +1,9 @@
 """A second ChronoMap, as simple and as slow as possible, to hold the real one against.
 
-It is written from the documents alone (`docs/design.md`, "The model" and its numbered decisions) and shares no code with
-the library. A key is a plain list of versions; every read filters that list and takes the greatest; nothing is indexed,
-cached or remembered that could be computed. There is no clock: every call is told the clock's reading.
+It is written from the documents alone (`docs/design.md`, "The model" and its numbered decisions) and shares no
+code with the library. A key is a plain list of versions; every read filters that list and takes the greatest;
+nothing is indexed, cached or remembered that could be computed. There is no clock: every call is told the
+clock's reading.
 
 Worked example (the tests repeat it)::
 
@@ -286,26 +287,31 @@ class NaiveMap:
         changes = list(changes)
         if changes:
             self.instants.append(self.time(now))
-            for change in changes:
-                change = replace(change, revision=self.revision)
+            for change in [replace(change, revision=self.revision) for change in changes]:
                 self.timeline.setdefault(change.key, []).append(change)
                 self.written[change.key] = self.revision
                 self.log.append((self.revision, kind or change.kind, change.key, change.timestamp))
         return self.revision
+
+    def deadlines(self, version: NaiveVersion) -> list[tuple[float, str]]:
+        """When this version expires and when it is activated, as far as it will be in force by then."""
+        found: list[tuple[float, str]] = []
+        planned = version.timestamp > self.instants[version.revision - 1]
+        if planned and self.standing(version.key, version.timestamp, self.revision) is version:
+            found.append((version.timestamp, "activate"))
+        ends = version.expires_at
+        if ends is not None and self.in_force(version.key, ends, self.revision) is version:
+            found.append((ends, "expire"))
+        return found
 
     def settle(self, now: float) -> None:
         """Commit what fell due since (decision 11)."""
         now = self.time(now)
         due: list[tuple[float, str, NaiveVersion]] = []
         for version in [v for versions in self.timeline.values() for v in versions]:
-            ends = version.expires_at
-            if ends is not None and ends <= now and ("expire", version) not in self.fallen_due:
-                if self.in_force(version.key, ends, self.revision) is version:
-                    due.append((ends, "expire", version))
-            planned = version.kind != CANCELLATION and version.timestamp > self.instants[version.revision - 1]
-            if planned and version.timestamp <= now and ("activate", version) not in self.fallen_due:
-                if self.standing(version.key, version.timestamp, self.revision) is version:
-                    due.append((version.timestamp, "activate", version))
+            for when, kind in self.deadlines(version):
+                if when <= now and (kind, version) not in self.fallen_due:
+                    due.append((when, kind, version))
         if not due:
             return
         due.sort(key=lambda item: item[0])

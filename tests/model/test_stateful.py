@@ -1,16 +1,16 @@
 """The real map and the naive one, driven side by side by hypothesis and compared after every step.
 
-`MapMachine` uses only what a user of the sync face can call. Another face (a bridge, a durable map, an async map behind a
-portal) runs the same machine by overriding `make_map`:
+`MapMachine` uses only what a user of the sync face can call. Another face (a bridge, a durable map, an async map
+behind a portal) runs the same machine by overriding `make_map`::
 
     class BridgeMachine(MapMachine):
         def make_map(self, clock): ...
 
-    TestBridge = BridgeMachine.TestCase
+    class TestBridge(BridgeMachine.TestCase): ...
 
-What keeps it deterministic: the clock moves only when a rule moves it, and what falls due is committed by the first turn
-after that, with the same result whether the map's own thread or this one causes that turn. So after each move of the
-clock both sides settle before anything that shows revisions is compared.
+What keeps it deterministic: the clock moves only when a rule moves it, and what falls due is committed by the
+first turn after that, with the same result whether the map's own thread or this one causes that turn. So after
+each move of the clock both sides settle before anything that shows revisions is compared.
 
 `CHRONOMAP_SOAK=1` runs many more and longer examples.
 """
@@ -22,7 +22,7 @@ import os
 import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -57,7 +57,7 @@ def given_as(timestamp: float | None, form: str) -> Any:
         return timestamp
     if form == "int":
         return int(timestamp) if timestamp.is_integer() else timestamp
-    moment = datetime.fromtimestamp(timestamp, timezone.utc)
+    moment = datetime.fromtimestamp(timestamp, UTC)
     return moment if form == "datetime" else moment.isoformat()
 
 
@@ -540,7 +540,7 @@ class MapMachine(RuleBasedStateMachine):
 
     @invariant()
     def same_on_both_axes(self) -> None:
-        """get and version of every key at a sample of the timestamps and revisions where something happened."""
+        """Both `get` and `version` of every key, at a sample of the timestamps and revisions where something happened."""
         self.steps += 1
         choose = random.Random(self.steps)  # the same sample each time the same example is run
         versions = [v for line in self.naive.timeline.values() for v in line]
