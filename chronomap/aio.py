@@ -513,6 +513,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         """Add a version; returns the revision of the commit. See ``ChronoMap.put``."""
         if type(value) not in IMMUTABLE:
             value = self._capture(value)
+        revision: int
         if timestamp is None and ttl is None and if_revision is None and not if_absent and request_id is None:
             self._budget -= 1
             if self._budget < 0:
@@ -526,7 +527,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
             revision = await self._do(self._store.put, key, value, timestamp, ttl, if_revision, if_absent, request_id)
         if self._debug:
             self._log("PUT key=%r value=%r timestamp=%r ttl=%r revision=%d", key, value, timestamp, ttl, revision)
-        return cast("int", revision)
+        return revision
 
     async def put_many(self, items: Mapping[K, V], timestamp: Timestamp | None = None, ttl: float | None = None) -> int:
         """Put several keys in one commit; all or nothing. Returns its revision."""

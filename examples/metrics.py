@@ -15,9 +15,7 @@ from chronomap import ChronoMap, CompactedError, Retention
 def main() -> None:
     """Collect temperatures of three rooms, late, in random order and with a correction."""
     metrics: ChronoMap[str, float] = ChronoMap()
-    samples = [
-        (f"room:{room}", 60.0 * minute, 20.0 + room + minute / 10) for room in (1, 2, 3) for minute in range(60)
-    ]
+    samples = [(f"room:{room}", 60.0 * minute, 20.0 + room + minute / 10) for room in (1, 2, 3) for minute in range(60)]
     random.shuffle(samples)
     for key, timestamp, celsius in samples:
         metrics.put(key, celsius, timestamp=timestamp)
@@ -31,8 +29,10 @@ def main() -> None:
     # The sensor of room 3 was wrong at minute 10. The correction wins from now on; what was known before can be asked.
     known = metrics.revision
     metrics.put("room:3", 21.5, timestamp=600)
-    print(f"room 3 at minute 10: {metrics.get('room:3', timestamp=600)}, corrected from "
-          f"{metrics.get('room:3', timestamp=600, revision=known)}")
+    print(
+        f"room 3 at minute 10: {metrics.get('room:3', timestamp=600)}, corrected from "
+        f"{metrics.get('room:3', timestamp=600, revision=known)}"
+    )
 
     # A map that keeps five versions a key. What it no longer knows is an error, never "missing".
     short: ChronoMap[str, float] = ChronoMap(retention=Retention(max_versions=5))

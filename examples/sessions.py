@@ -20,8 +20,8 @@ async def main() -> None:
     async with AsyncChronoMap[str, dict[str, Any]]() as sessions:
         ended = asyncio.Event()
 
-        def session_changed(key: str, old: Any, new: Any, timestamp: float) -> None:
-            if new is None:
+        def session_changed(key: str, old: Any, new: Any, _timestamp: float) -> None:
+            if old is not None and new is None:
                 print(f"hook: {key} of {old['user']} ended")
                 ended.set()
 

@@ -1,8 +1,8 @@
 """A small web service over one map: Starlette, async and sync endpoints, and a live stream of changes.
 
-What a reader learns: an async endpoint awaits the map; a plain one, which Starlette runs in a thread, uses the same store
-through ``bridge()``; ``watch`` becomes server-sent events with the revision as event id, so a browser that reconnects
-misses nothing. Needs ``starlette`` and, to serve, ``uvicorn``:
+What a reader learns: an async endpoint awaits the map; a plain one, which Starlette runs in a thread, uses the same
+store through ``bridge()``; ``watch`` becomes server-sent events with the revision as event id, so a browser that
+reconnects misses nothing. Needs ``starlette`` and, to serve, ``uvicorn``:
 
     uvicorn --factory web_app:create_app
     curl -X PUT localhost:8000/items/lamp -d '"on"'
@@ -82,9 +82,10 @@ async def follow(cm: AsyncChronoMap[str, Any], prefix: str | None, since: int | 
                     # Not change.revision: that is the same for all changes of a commit, and a browser that has seen
                     # the first of them would not be sent the others. The stream's is of the last complete commit.
                     yield event(change, stream.revision)
-            return  # the map was closed
         except LaggedError:
             stream = None
+        else:
+            return  # the map was closed
 
 
 def event(change: Change[str, Any], revision: int) -> str:

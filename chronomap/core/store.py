@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from chronomap.core import rewind
 from chronomap.core.expiry import Deadlines, Promise
-from chronomap.core.feed import Feed
+from chronomap.core.feed import TRIM_EVERY, Feed, PlainCommit, as_commit
 from chronomap.core.records import CANCELLED, NEVER, Entry, Kind, Record
 from chronomap.core.recency import Recency
 from chronomap.core.retention import Retention
@@ -63,7 +63,7 @@ class Store:
         self.reads = self.writes = self.deletes = self.snapshots = self.expiries = self.conflicts = 0
         self._pins: weakref.WeakSet[View] = weakref.WeakSet()
         self._requests: dict[Any, tuple[Any, int]] = {}
-        self._open: tuple[tuple[Any, ...], ...] | None = None
+        self._open: PlainCommit | None = None  # while it is being applied
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class Store:
             self.writes += 1
             return revision
         revision = self.revision + 1
-        records = self._open = (("put", key, value, previous, now, NEVER),)
+        commit = self._open = (revision, now, key, value, previous)
         try:
             timeline.settled = UNSETTLED
             if timeline.expiries is not None:
@@ -150,13 +150,15 @@ class Store:
             timeline.changed = timeline.since = revision
             self.instants.append(now)
             self.instant = now
-            self.feed.append((revision, now, records))
+            self.feed.tail.append(commit)
             self.revision = revision
             timeline.settled = value
             if self.recency.last is not key:
                 self.recency.place(key, now)
             else:
                 self.recency.newest = now
+            if not revision % TRIM_EVERY:
+                self.feed.trim()
         except BaseException:
             self._recover()
             raise
@@ -477,7 +479,7 @@ class Store:
             return self.revision
         revision = self.revision + 1
         timelines = self.timelines
-        self._open = records
+        commit = self._open = (revision, now, records)
         try:
             for kind, key, value, _, timestamp, expires_at in records:
                 timeline = timelines.get(key)
@@ -491,7 +493,7 @@ class Store:
                         timelines[key] = grown
             self.instants.append(now)
             self.instant = now
-            self.feed.append((revision, now, records))
+            self.feed.append(commit)
             self.revision = revision
             self._finish(now, revision, records)
         except BaseException:
@@ -534,15 +536,16 @@ class Store:
 
     def _recover(self) -> None:
         """After an interruption: finish the open commit if it was published, else leave nothing of it."""
-        records, self._open = self._open, None
-        if records is None:
+        commit, self._open = self._open, None
+        if commit is None:
             return
-        if self.feed.holds(self.revision, records):
+        records = as_commit(commit).records
+        if commit[0] == self.revision and self.feed.ends_with(commit):
             self._finish(self.instant, self.revision, records)
             return
         self.feed.cut_after(self.revision)
         del self.instants[self.revision :]
-        for key in [record[1] for record in records]:
+        for key in [record.key for record in records]:
             if (timeline := self.timelines.get(key)) is None:
                 continue
             rest = timeline.without(self.revision + 1)

@@ -135,7 +135,7 @@ class Owner:
 
         The eager turn of ``call`` for the most frequent command, without what it does not need.
         """
-        if self.observed or self.mailbox or self.closed or not self._acquire(False):  # noqa: FBT003
+        if self.observed or not self._acquire(False):  # noqa: FBT003 - closing sets `observed` too
             return 0
         if self.in_turn:
             self._reentered()
@@ -331,7 +331,7 @@ class Owner:
         if self.closed:
             return
         self._refusal = (error, message)
-        self.closed = True
+        self.closed = self.observed = True
         self.timelines = Unusable(error, message)
         while self.mailbox:
             self.help()

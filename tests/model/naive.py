@@ -597,7 +597,7 @@ def equal(a: Any, b: Any) -> bool:
     """A comparison that raises counts as different (decision 13)."""
     try:
         return a is b or bool(a == b)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a value's own comparison raises
         return False
 
 
