@@ -17,6 +17,7 @@ from chronomap.errors import (
     FutureRevisionError,
     JournalError,
     LaggedError,
+    MissingExtraError,
 )
 from chronomap.runtime.watch import ChangeStream, SyncChangeStream
 from chronomap.sync import ChronoMap, Snapshot, Transaction
@@ -41,6 +42,7 @@ __all__ = [
     "FutureRevisionError",
     "JournalError",
     "LaggedError",
+    "MissingExtraError",
     "Retention",
     "Snapshot",
     "SyncChangeStream",

@@ -107,3 +107,7 @@ class JournalError(ChronoMapError):
 
 class CorruptJournalError(JournalError):
     """A file does not hold what it should: it is damaged, or was not written by ChronoMap."""
+
+
+class MissingExtraError(ChronoMapError, ImportError):
+    """Something optional is not installed; the message says which ``pip install`` brings it."""

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
-from chronomap.core.records import NEVER, Entry
+from chronomap import formats
+from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.retention import Retention, check_keep_last
 from chronomap.core.store import Store
 from chronomap.core.timeline import UNSETTLED, Pruned
@@ -217,12 +218,12 @@ class Face(Readable[K, V]):
             return to, None
         raise ChronoMapTypeError(f"roll back to a snapshot or a revision (int), got {type(to).__name__}")
 
-    def _import_command(self, changes: list[tuple[Any, Any, float]]) -> tuple[Any, ...]:
-        writes: list[tuple[Any, ...]] = [
-            ("delete", key, timestamp) if value is MISSING else ("put", key, self._capture(value), timestamp, None)
-            for key, value, timestamp in changes
+    def _import_command(self, lines: list[formats.Line]) -> tuple[Any, ...]:
+        changes = [
+            (line.key, line.value if line.value is MISSING or line.value is CANCELLED else self._capture(line.value), *line[2:])
+            for line in lines
         ]
-        return self._store.apply, self._store.view(self._owner.now()), writes, (), ()
+        return self._store.import_commit, changes
 
     def _log(self, message: str, *arguments: object) -> None:
         log.debug(message, *arguments)

@@ -304,6 +304,22 @@ class Store:
         now = self.begin(now)
         return self._commit(now, tuple(rewind.undo(self, now, revisions)))
 
+    def import_commit(self, now: float, changes: list[tuple[Any, Any, float, float]]) -> int:
+        """Commit ``(key, value, timestamp, expires_at)`` as they are, under one revision; of equal ones the last counts."""
+        now = self.begin(now)
+        plan = {
+            (key, timestamp): self._plan(
+                key,
+                value,
+                timestamp,
+                expires_at,
+                "delete" if value is MISSING else "unschedule" if value is CANCELLED else "put",
+            )
+            for key, value, timestamp, expires_at in changes
+        }
+        self.writes += len(plan)
+        return self._commit(now, tuple(plan.values()))
+
     def take_over(self, now: float, theirs: list[tuple[Any, list[Entry]]], overwrite: bool) -> int:
         """Merge another map's entries: as a union of histories, or its present values over ours (one entry a key)."""
         now = self.begin(now)

@@ -56,7 +56,7 @@ def found(latest: Mapping[str, Any]) -> tuple[int, str]:
 def shuffled(commits: list[GitCommit], seed: random.Random) -> list[GitCommit]:
     """The commits in random order; those with the same timestamp keep theirs, since the later revision wins."""
     order = seed.sample(commits, len(commits))
-    queues = {timestamp: iter(group) for timestamp, group in groupby(commits, key=lambda commit: commit.timestamp)}
+    queues = {when: iter(list(group)) for when, group in groupby(commits, key=lambda commit: commit.timestamp)}
     return [next(queues[commit.timestamp]) for commit in order]
 
 

@@ -501,10 +501,10 @@ class NaiveMap:
             raise FutureRevision(revision)
         lines = [line for line in self.log if line[0] == revision and line[1] != "activate"]
         keys = list(dict.fromkeys(key for _, _, key, _ in lines))
-        if any(self.written[key] > revision for key in keys):
-            raise Conflict(revision)
         if any(kind == "erase" for _, kind, _, _ in lines):
             raise Compacted(revision)
+        if any(self.written[key] > revision for key in keys):
+            raise Conflict(revision)
         changes = [c for key in keys for c in self.restoration(key, revision - 1, now)]
         for key in keys:
             instant = self.instants[revision - 1]

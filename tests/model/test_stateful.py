@@ -406,9 +406,12 @@ class MapMachine(RuleBasedStateMachine):
         key=st.none() | keys,
         keep_last=st.none() | st.integers(1, 4),
         older_than=st.none() | st.sampled_from([-8, -3, -0.5, 0, 3, 100]),
+        corrected=st.booleans(),
     )
-    def prune(self, key: Any, keep_last: int | None, older_than: float | None) -> None:
-        """One key or all of them."""
+    def prune(self, key: Any, keep_last: int | None, older_than: float | None, corrected: bool) -> None:
+        """One key or all of them; what remains of a key does not say which commit wrote it last."""
+        if corrected and key is not None:
+            self.put(0, key, "corrected", -2, "float", None)
         if keep_last is None and older_than is None:
             keep_last = 1
         before = self.stamp(older_than)
@@ -418,6 +421,8 @@ class MapMachine(RuleBasedStateMachine):
                 lambda: self.naive.prune(key, keep_last, before, now=self.now),
                 f"prune_history({key!r}, {keep_last}, {before})",
             )
+            if corrected:
+                self.conditional(key, "the last word", "last", False)
         else:
             self.same(
                 lambda: self.real.prune_all_history(keep_last, before),
