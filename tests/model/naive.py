@@ -120,7 +120,7 @@ class NaiveMap:
         self.written: dict[Key, int] = {}  # the last revision that wrote a version of the key
         self.pruned: dict[Key, tuple[float, int]] = {}  # least timestamp and least revision pruning took
         self.fallen_due: set[tuple[str, NaiveVersion]] = set()
-        self.found_expired: set[Key] = set()  # since the last clean_expired_keys()
+        self.found_expired: list[Key] = []  # since the last clean_expired_keys()
         self.frozen: list[Frozen] = []
 
     def copy(self) -> NaiveMap:
@@ -296,7 +296,7 @@ class NaiveMap:
     def deadlines(self, version: NaiveVersion) -> list[tuple[float, str]]:
         """When this version expires and when it is activated, as far as it will be in force by then."""
         found: list[tuple[float, str]] = []
-        planned = version.timestamp > self.instants[version.revision - 1]
+        planned = version.kind == VALUE and version.timestamp > self.instants[version.revision - 1]
         if planned and self.standing(version.key, version.timestamp, self.revision) is version:
             found.append((version.timestamp, "activate"))
         ends = version.expires_at
@@ -323,10 +323,10 @@ class NaiveMap:
                 tombstone = NaiveVersion(version.key, when, self.revision, TOMBSTONE)
                 self.timeline[version.key].append(tombstone)
                 self.written[version.key] = self.revision
-                self.found_expired.add(version.key)
+                self.found_expired.append(version.key)
 
     def clean_expired_keys(self, *, now: float) -> int:
-        """How many keys expired since the last call."""
+        """How many keys expired since the last call; one that expired twice counts twice."""
         self.settle(now)
         found = len(self.found_expired)
         self.found_expired.clear()
@@ -378,15 +378,15 @@ class NaiveMap:
         )
 
     def deletion(self, key: Key, timestamp: float | None, now: float) -> list[NaiveVersion]:
-        """What a delete writes: a tombstone, and cancellations of what is scheduled later (decision 6)."""
+        """What a delete writes: a tombstone where it ends something, and cancellations of what is scheduled later.
+
+        Decisions 6 and 7: what is missing there already needs no tombstone.
+        """
         stamp = now if timestamp is None else timestamp
         self.refuse_pruned(key, stamp)
         held = self.visible(key, stamp, self.revision) is not None
-        later = self.scheduled(key, max(now, stamp))
-        if not held and not later:
-            return []
-        called_off = [NaiveVersion(key, t, 0, CANCELLATION) for t in later]
-        return [NaiveVersion(key, stamp, 0, TOMBSTONE), *called_off]
+        ended = [NaiveVersion(key, stamp, 0, TOMBSTONE)] if held else []
+        return ended + [NaiveVersion(key, t, 0, CANCELLATION) for t in self.scheduled(key, max(now, stamp))]
 
     def delete(self, key: Key, timestamp: float | None = None, *, if_revision: int | None = None, now: float) -> bool:
         """True if it changed something."""
@@ -435,14 +435,24 @@ class NaiveMap:
         """One empty tombstone is all that stays, in snapshots nothing (decision 16)."""
         self.settle(now)
         gone = len(self.timeline.get(key, []))
-        if gone:
+        if gone and self.log_kinds(key) != ["erase"]:
             for frozen in self.frozen:
                 frozen.map.timeline.pop(key, None)
                 frozen.map.pruned.pop(key, None)
             self.timeline[key] = []
             self.pruned.pop(key, None)
             self.commit([NaiveVersion(key, self.time(now), 0, TOMBSTONE)], now, "erase")
-        return gone
+            return gone
+        return 0
+
+    def log_kinds(self, key: Key) -> list[str]:
+        """By what kinds of change the versions that the key still has were written."""
+        return [
+            kind
+            for version in self.timeline[key]
+            for revision, kind, changed, stamp in self.log
+            if (revision, changed, stamp) == (version.revision, key, version.timestamp) and kind != "activate"
+        ]
 
     def prune(self, key: Key, keep_last: int | None = None, older_than: float | None = None, *, now: float) -> int:
         """Drop the oldest versions, never the one in force nor anything after it (decision 15)."""
@@ -503,7 +513,8 @@ class NaiveMap:
         keys = list(dict.fromkeys(key for _, _, key, _ in lines))
         if any(kind == "erase" for _, kind, _, _ in lines):
             raise Compacted(revision)
-        if any(self.written[key] > revision for key in keys):
+        # What fell due since is nobody's change: it follows from the versions that were there.
+        if any(r > revision and key in keys and kind not in ("activate", "expire") for r, kind, key, _ in self.log):
             raise Conflict(revision)
         changes = [c for key in keys for c in self.restoration(key, revision - 1, now)]
         for key in keys:
@@ -580,7 +591,9 @@ class NaiveMap:
                 final[key, stamp] = next(
                     v for v in trial.timeline[key] if v.revision == revision and v.timestamp == stamp
                 )
-        return self.commit(final.values(), now, "transaction")
+        # What the block itself scheduled and called off again leaves nothing.
+        changes = [c for c in final.values() if c.kind != CANCELLATION or self.standing(c.key, c.timestamp, self.revision)]
+        return self.commit(changes, now, "transaction")
 
 
 def as_of(version: NaiveVersion | None, otherwise: NaiveVersion) -> NaiveVersion:
