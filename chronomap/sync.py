@@ -615,10 +615,9 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
     # -- files ---------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any] | bytes, debug: bool = False, **options: Any) -> ChronoMap[K, V]:
+    def from_dict(cls, data: Mapping[str, Any] | bytes, debug: bool = False, use_rwlock: bool | None = None, **options: Any) -> ChronoMap[K, V]:
         """A map from what ``to_dict`` gave (also that of ChronoMap 2)."""
-        options.pop("use_rwlock", None)
-        new: ChronoMap[K, V] = cls(debug, **options)
+        new: ChronoMap[K, V] = cls(debug, **options)  # there is no lock to choose any more
         formats.load(new._store, formats.unpack(data) if isinstance(data, bytes | bytearray) else data, new._owner.now())
         new._owner.set_alarm()
         return new
@@ -632,7 +631,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         formats.save_json(self._pin(), Path(file_path))
 
     @classmethod
-    def load_json(cls, file_path: str | Path, debug: bool = False, **options: Any) -> ChronoMap[K, V]:
+    def load_json(cls, file_path: str | Path, debug: bool = False, use_rwlock: bool | None = None, **options: Any) -> ChronoMap[K, V]:
         """A map from a file that ``save_json`` wrote (also that of ChronoMap 2)."""
         return cls.from_dict(formats.load_json(Path(file_path)), debug, **options)
 
@@ -641,7 +640,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         formats.save_pickle(self._pin(), Path(file_path), compress=compress)
 
     @classmethod
-    def load_pickle(cls, file_path: str | Path, debug: bool = False, **options: Any) -> ChronoMap[K, V]:
+    def load_pickle(cls, file_path: str | Path, debug: bool = False, use_rwlock: bool | None = None, **options: Any) -> ChronoMap[K, V]:
         """A map from a file that ``save_pickle`` wrote. Loading runs no code, whoever wrote the file."""
         return cls.from_dict(formats.load_pickle(Path(file_path)), debug, **options)
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
+from io import TextIOWrapper
+from pathlib import Path
 
 OK, NOTHING, USAGE, BROKEN_PIPE, INTERRUPTED = 0, 1, 2, 141, 130
 
@@ -18,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     from chronomap.cli.app import run  # noqa: PLC0415 - needs the extras
 
+    _usable_streams()
     try:
         code = run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
@@ -31,3 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
+
+
+def _usable_streams() -> None:
+    """Streams that were closed lead nowhere, and what an encoding cannot say is escaped."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -58,6 +58,10 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         raise
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # typer would have it 1: "nothing found"
+            raise ended.__context__ from None
+        raise
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), USAGE)
     except Exception as error:
@@ -65,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        return _fail(message() or "see chronomap --help", USAGE) if message() else USAGE
+        return _fail(message(), USAGE)
     return code if isinstance(code, int) else OK
 
 
@@ -175,7 +179,7 @@ def at(
     prefix: Annotated[str | None, typer.Option(help="Only text keys that start with it.")] = None,
     json: Json = False,
 ) -> None:
-    """Print the whole map as it was. JSON: an object, or [key, value] pairs if some key is not text."""
+    """Print the whole map as it was. JSON: an object, or a list of pairs if some key is not text."""
     items = list(pin(load(file), when).items(prefix))
     if json:
         textual = all(isinstance(key, str) for key, _ in items)

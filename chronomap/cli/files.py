@@ -110,19 +110,20 @@ def _refuse(constant: str) -> Any:
 def as_json(value: Any) -> str:
     """One line of JSON; what JSON cannot say appears as its repr."""
     try:
-        return json.dumps(value, ensure_ascii=False, default=repr)
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+        return text if text.isprintable() else json.dumps(value, default=repr)
     except (TypeError, ValueError, RecursionError):
         return json.dumps(repr(value))
 
 
 def shown(value: Any) -> str:
-    """A key (or a value on a line of its own): text as it is unless it would garble the output, all else as JSON."""
+    """A key, or a value on its own line: text as it is unless it would garble the output, all else as JSON."""
     if not isinstance(value, str):
         return as_json(value)
     return value if value.isprintable() else json.dumps(value)
 
 
-# -- files ---------------------------------------------------------------------------------------------------------------
+# -- files -------------------------------------------------------------------------------------------------------------
 
 
 def kind_of(path: str) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,8 +103,9 @@ class Shell:
                     continue
 
     def out(self, text: str) -> None:
-        """Print a line."""
-        print(text, flush=True)  # noqa: T201
+        """Print a line, in one piece: the watching thread prints too."""
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     def execute(self, line: str) -> None:
         """Run one line; what goes wrong is said and remembered in ``code``."""
@@ -124,7 +126,7 @@ class Shell:
 
     def _unknown(self, word: str) -> Callable[[str], None]:
         def refuse(_: str) -> NoReturn:
-            near = [name for name in commands() if name.startswith(word[:2])]
+            near = get_close_matches(word, commands()) or [name for name in commands() if name.startswith(word[:2])]
             hint = f"did you mean {' or '.join(near)}?" if near else "help lists the commands"
             raise BadInput(f"unknown command {word!r}; {hint}")
 

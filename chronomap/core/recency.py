@@ -63,6 +63,8 @@ class Recency:
     def top(self, n: int, stamp: Callable[[Any], Stamp | None]) -> list[Any]:
         """The n keys with the greatest (timestamp, revision), greatest first; ``stamp`` tells both. O(n log m)."""
         found: list[tuple[Stamp, Any]] = []
+        if n == 0:
+            return []
         for key in reversed(self._recent):
             at = stamp(key)
             if at is None:

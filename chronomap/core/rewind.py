@@ -83,7 +83,8 @@ def _restore(store: Store, key: Any, now: float, as_of: int, kind: Kind, known: 
         yield Record(kind, key, MISSING, held, now, NEVER)
     learned = (entry.timestamp for entry in timeline.entries(store.revision, after=now) if entry.revision > as_of)
     for when in dict.fromkeys(learned):
-        yield _rewrite(store, key, when, as_of, kind, known)
+        if known.at_exactly(when, as_of) is not None or timeline.at_exactly(when, store.revision) is not None:
+            yield _rewrite(store, key, when, as_of, kind, known)
 
 
 def _withdraw(store: Store, key: Any, as_of: int, revisions: set[int]) -> Iterator[Record]:

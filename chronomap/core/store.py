@@ -194,26 +194,25 @@ class Store:
         now = self.begin(now)
         if if_revision is not None:
             self._check_conditions(now, key, if_revision, if_absent=False, expected=ANY)
-        records = self._plan_delete(key, now, now if timestamp is None else seconds(timestamp), "delete")
-        self._commit(now, tuple(records))
-        self.deletes += bool(records)
-        return bool(records)
+        return self._delete(now, [self._plan_delete(key, now, timestamp)]) == 1
 
     def delete_many(self, now: float, keys: Iterable[Any], timestamp: Timestamp | None = None) -> int:
         """Delete several keys under one revision; returns how many there were to delete."""
         now = self.begin(now)
-        when = now if timestamp is None else seconds(timestamp)
-        plans = [plan for key in dict.fromkeys(keys) if (plan := self._plan_delete(key, now, when, "delete"))]
-        self._commit(now, tuple(record for plan in plans for record in plan))
-        self.deletes += len(plans)
-        return len(plans)
+        return self._delete(now, [self._plan_delete(key, now, timestamp) for key in dict.fromkeys(keys)])
 
-    def clear(self, now: float) -> int:
+    def clear(self, now: float) -> None:
         """Delete everything under one revision."""
         now = self.begin(now)
-        plans = [self._plan_delete(key, now, now, "clear") for key in self.timelines]
-        self.deletes += sum(map(bool, plans))
-        return self._commit(now, tuple(record for plan in plans for record in plan))
+        self._delete(now, [self._plan_delete(key, now, None, "clear") for key in self.timelines])
+
+    def _delete(self, now: float, plans: list[list[Record]]) -> int:
+        self._commit(now, tuple(record for plan in plans for record in plan))
+        deleted = sum(
+            any(record.value is CANCELLED or record.previous is not MISSING for record in plan) for plan in plans
+        )
+        self.deletes += deleted
+        return deleted
 
     def unschedule(self, now: float, key: Any, timestamp: Timestamp | None = None) -> int:
         """Call off what is scheduled for a key (at one timestamp, or all); returns how many timestamps that were."""
@@ -280,7 +279,7 @@ class Store:
                 for at in mine:
                     if at[1] == when or at[1] > max(now, when):
                         del plan[at]
-                records = self._plan_delete(key, now, when, "delete")
+                records = self._plan_delete(key, now, arguments[0])
                 if not any(record.timestamp == when for record in records) and any(at[0] == key for at in plan):
                     records = [Record("delete", key, MISSING, MISSING, when, NEVER), *records]
                 plan |= {(key, record.timestamp): record for record in records}
@@ -411,11 +410,25 @@ class Store:
             previous = self.held(key, timestamp)
         return Record(kind, key, value, previous, timestamp, expires_at)
 
-    def _plan_delete(self, key: Any, now: float, timestamp: float, kind: Kind) -> list[Record]:
-        records = self._plan_unschedule(key, now, max(now, timestamp), kind)
-        if self.held(key, timestamp) is not MISSING:
-            records.insert(0, self._plan(key, MISSING, timestamp, NEVER, kind))
+    def _plan_delete(
+        self, key: Any, now: float, timestamp: Timestamp | None, kind: Kind = "delete"
+    ) -> list[Record]:
+        """A tombstone, and cancellations of what is scheduled later.
+
+        What is missing now needs no tombstone. A dated one is written even where nothing is known yet: what it deletes
+        may be learned later.
+        """
+        when = now if timestamp is None else seconds(timestamp)
+        records = self._plan_unschedule(key, now, max(now, when), kind)
+        tombstone = self._plan(key, MISSING, when, NEVER, kind)
+        if tombstone.previous is not MISSING or (timestamp is not None and not self._ends_at(key, when)):
+            records.insert(0, tombstone)
         return records
+
+    def _ends_at(self, key: Any, timestamp: float) -> bool:
+        timeline = self.timelines.get(key)
+        entry = None if timeline is None else timeline.find(timestamp, self.revision)
+        return entry is not None and entry.value is MISSING and entry.timestamp == timestamp
 
     def _plan_unschedule(self, key: Any, now: float, after: float, kind: Kind) -> list[Record]:
         timeline = self.timelines.get(key)

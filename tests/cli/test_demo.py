@@ -18,6 +18,7 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_state_matches_git() -> None:
+    """In both orders, in time, without colours."""
     start = time.monotonic()
     done = demo()
     assert done.stdout.count("27 of 27 states match git") == 2
@@ -27,6 +28,7 @@ def test_every_state_matches_git() -> None:
 
 
 def test_a_wrong_state_is_noticed(tmp_path: Path) -> None:
+    """The check can fail."""
     shutil.copytree(DATA, tmp_path / "data")
     truth = tmp_path / "data" / "anyio-truth.jsonl"
     truth.write_text(truth.read_text().replace('"files": 27', '"files": 26', 1))

@@ -13,6 +13,7 @@ from chronomap.cli.shell import Shell, commands
 
 @pytest.fixture
 def shell() -> Shell:
+    """An empty one."""
     return Shell()
 
 
@@ -26,6 +27,7 @@ def said(shell: Shell, capsys: pytest.CaptureFixture[str], *lines: str) -> list[
 
 
 def test_values_are_json_or_text(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is evaluated."""
     assert said(shell, capsys, 'put user {"name": "ada lovelace", "at": 1}', "get user") == [
         '{"name": "ada lovelace", "at": 1}'
     ]
@@ -35,6 +37,7 @@ def test_values_are_json_or_text(shell: Shell, capsys: pytest.CaptureFixture[str
 
 
 def test_travel(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """Reads are as of then, until now."""
     said(shell, capsys, "put a 1 --at 2020-01-01", "put a 2", "put b 3 --at=2020-06-01")
     assert said(shell, capsys, "get a") == ["2"]
     assert said(shell, capsys, "at 2020-02-01", "get a") == ["1"]
@@ -46,6 +49,7 @@ def test_travel(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_back(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """rollback, undo, delete, and what versions and prune say of them."""
     said(shell, capsys, "put a 1", "snapshot good", "put a 2")
     assert said(shell, capsys, "rollback good") == ["r3"]
     assert said(shell, capsys, "get a") == ["1"]
@@ -57,6 +61,7 @@ def test_back(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_schedule_and_ttl(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """What lies ahead."""
     assert said(shell, capsys, "schedule") == ["chronomap: nothing is scheduled"]
     assert said(shell, capsys, "put a 1 --at 2999-01-01", "schedule") == ["2999-01-01T00:00:00Z\ta\t1"]
     assert said(shell, capsys, "put b 1", "ttl b") == ["never expires"]
@@ -65,6 +70,7 @@ def test_schedule_and_ttl(shell: Shell, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_save_and_load(shell: Shell, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A map survives the session."""
     file = tmp_path / "map.json"
     assert said(shell, capsys, "put a 1", f"save {file}") == []
     assert said(Shell(str(file)), capsys, "get a") == ["1"]
@@ -75,7 +81,7 @@ def test_save_and_load(shell: Shell, capsys: pytest.CaptureFixture[str], tmp_pat
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("hstory a", "unknown command 'hstory'"),
+        ("hstory a", "did you mean history?"),
         ("hi a", "did you mean history?"),
         ("__class__", "unknown command"),
         ("put", "put KEY VALUE"),
@@ -92,6 +98,7 @@ def test_save_and_load(shell: Shell, capsys: pytest.CaptureFixture[str], tmp_pat
     ],
 )
 def test_mistakes(shell: Shell, capsys: pytest.CaptureFixture[str], line: str, message: str) -> None:
+    """Each gets one helpful message."""
     (told,) = said(shell, capsys, line)
     assert told.startswith("chronomap: ")
     assert message in told
@@ -99,11 +106,13 @@ def test_mistakes(shell: Shell, capsys: pytest.CaptureFixture[str], line: str, m
 
 
 def test_help_names_every_command(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """None is forgotten."""
     text = "\n".join(said(shell, capsys, "help"))
     assert [name for name in commands() if name not in text] == ["exit"]
 
 
 def test_from_a_pipe_with_an_expiry_that_is_told() -> None:
+    """A watched key expires, and the watcher hears of it."""
     lines = "watch a\nput b 1\nput a 1 --ttl 0.1\nsleep 0.5\nget a\nnonsense\nquit\nput never 1\n"
     done = subprocess.run(
         [sys.executable, "-m", "chronomap", "shell"], input=lines, capture_output=True, text=True, check=False
@@ -113,7 +122,7 @@ def test_from_a_pipe_with_an_expiry_that_is_told() -> None:
         done.stderr.splitlines()
         == [
             "chronomap: no value for key a",
-            "chronomap: unknown command 'nonsense'; did you mean now?",
+            "chronomap: unknown command 'nonsense'; help lists the commands",
         ]
         or "unknown command 'nonsense'" in done.stderr
     )

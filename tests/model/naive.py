@@ -296,7 +296,7 @@ class NaiveMap:
     def deadlines(self, version: NaiveVersion) -> list[tuple[float, str]]:
         """When this version expires and when it is activated, as far as it will be in force by then."""
         found: list[tuple[float, str]] = []
-        planned = version.kind == VALUE and version.timestamp > self.instants[version.revision - 1]
+        planned = version.kind != CANCELLATION and version.timestamp > self.instants[version.revision - 1]
         if planned and self.standing(version.key, version.timestamp, self.revision) is version:
             found.append((version.timestamp, "activate"))
         ends = version.expires_at
@@ -378,30 +378,38 @@ class NaiveMap:
         )
 
     def deletion(self, key: Key, timestamp: float | None, now: float) -> list[NaiveVersion]:
-        """What a delete writes: a tombstone where it ends something, and cancellations of what is scheduled later.
+        """What a delete writes: a tombstone, and cancellations of what is scheduled later.
 
-        Decisions 6 and 7: what is missing there already needs no tombstone.
+        Decisions 6 and 7: what is missing now needs no tombstone, and a dated one is not written twice.
         """
         stamp = now if timestamp is None else timestamp
         self.refuse_pruned(key, stamp)
-        held = self.visible(key, stamp, self.revision) is not None
-        ended = [NaiveVersion(key, stamp, 0, TOMBSTONE)] if held else []
+        needed = self.visible(key, stamp, self.revision) is not None
+        if timestamp is not None and not needed:
+            last = self.in_force(key, stamp, self.revision)
+            needed = last is None or last.kind != TOMBSTONE or last.timestamp != stamp
+        ended = [NaiveVersion(key, stamp, 0, TOMBSTONE)] if needed else []
         return ended + [NaiveVersion(key, t, 0, CANCELLATION) for t in self.scheduled(key, max(now, stamp))]
 
     def delete(self, key: Key, timestamp: float | None = None, *, if_revision: int | None = None, now: float) -> bool:
-        """True if it changed something."""
+        """True if the key held something there, or something scheduled was called off."""
         self.settle(now)
         if if_revision is not None and self.written.get(key, 0) != if_revision:
             raise Conflict(key)
         return self.delete_many([key], timestamp, now=now) == 1
 
     def delete_many(self, keys: Iterable[Key], timestamp: float | None = None, *, now: float) -> int:
-        """How many of the keys it changed; one revision."""
+        """How many of the keys held something there or had something called off; one revision."""
         self.settle(now)
         now = self.time(now)
-        written = [changes for key in dict.fromkeys(keys) if (changes := self.deletion(key, timestamp, now))]
-        self.commit([change for changes in written for change in changes], now, "delete")
-        return len(written)
+        stamp = now if timestamp is None else timestamp
+        written = {key: self.deletion(key, timestamp, now) for key in dict.fromkeys(keys)}
+        deleted = sum(
+            self.visible(key, stamp, self.revision) is not None or any(c.kind == CANCELLATION for c in changes)
+            for key, changes in written.items()
+        )
+        self.commit([change for changes in written.values() for change in changes], now, "delete")
+        return deleted
 
     def clear(self, *, now: float) -> int:
         """Delete every key."""
@@ -591,8 +599,18 @@ class NaiveMap:
                 final[key, stamp] = next(
                     v for v in trial.timeline[key] if v.revision == revision and v.timestamp == stamp
                 )
-        # What the block itself scheduled and called off again leaves nothing.
-        changes = [c for c in final.values() if c.kind != CANCELLATION or self.standing(c.key, c.timestamp, self.revision)]
+        # What the block itself wrote and took back again leaves nothing.
+        changes = list(final.values())
+        for change in list(changes):
+            without = self.copy()
+            without.commit([c for c in changes if c is not change], now)
+            there = (change.key, change.timestamp, without.revision)
+            needless = {
+                TOMBSTONE: without.visible(*there) is None,
+                CANCELLATION: without.standing(change.key, change.timestamp, self.revision) is None,
+            }
+            if needless.get(change.kind):
+                changes.remove(change)
         return self.commit(changes, now, "transaction")
 
 

@@ -389,7 +389,8 @@ class MapMachine(RuleBasedStateMachine):
                         tx.put(key, value, at, ttl)
                         own.append(Op(key, value, at, ttl))
                     else:
-                        tx.delete(arguments[0])
+                        read.append(arguments[0])  # it tells whether the key is there
+                        assert tx.delete(arguments[0]) == (arguments[0] in as_the_block_sees_it())
                         own.append(Op(arguments[0], delete=True))
 
         self.same(
