@@ -31,7 +31,7 @@ from chronomap.core.recency import Recency
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
 from chronomap.core.timestamps import Timestamp, duration, seconds
-from chronomap.core.values import MISSING, release
+from chronomap.core.values import MISSING, release, same
 from chronomap.core.view import View, compacted
 from chronomap.errors import (
     ChronoMapTypeError,
@@ -62,6 +62,7 @@ class Store:
         self.expired = 0  # expiries committed since the last clean_expired_keys()
         self.reads = self.writes = self.deletes = self.snapshots = self.expiries = self.conflicts = 0
         self._pins: weakref.WeakSet[View] = weakref.WeakSet()
+        self._erased: dict[Any, int] = {}  # the revision that erased a key
         self._requests: dict[Any, tuple[Any, int]] = {}
         self._open: PlainCommit | None = None  # while it is being applied
 
@@ -226,7 +227,7 @@ class Store:
         """Remove all values of a key for good; returns how many versions that were."""
         now = self.begin(now)
         timeline = self.timelines.get(key)
-        if timeline is None or all(value is MISSING for value in timeline.values):
+        if timeline is None or self._erased.get(key) == timeline.changed:
             return 0
         removed = len(timeline)
         revision = self._commit(now, (Record("erase", key, MISSING, MISSING, now, NEVER),))
@@ -234,6 +235,7 @@ class Store:
         empty.changed = revision
         empty.settle(now, revision)
         self.timelines[key] = empty
+        self._erased[key] = revision
         for view in self._pins:
             view.kept[key] = empty
         self.feed.erase(key)
@@ -441,7 +443,7 @@ class Store:
         timeline = self.timelines.get(key)
         if overwrite:
             ours = None if timeline is None else timeline.find(now, self.revision)
-            if ours is not None and ours.holds(now) and ours.equals(entry):
+            if ours is not None and ours.holds(now) and same(ours.value, entry.value):
                 return None
             return self._plan(key, entry.value, now, entry.expires_at, "merge")
         if timeline is not None:
@@ -543,15 +545,19 @@ class Store:
                     self.recency.place(key, timeline.timestamps[-1])
             else:
                 self._place(key, timeline, now)
-            if kind != "activate" and value is not MISSING and value is not CANCELLED:
-                if expires_at != NEVER:
-                    self.deadlines.add(expires_at, "expire", key, timestamp, revision)
-                if timestamp > now:
-                    self.deadlines.add(timestamp, "activate", key, timestamp, revision)
+            if kind != "activate" and value is not CANCELLED:
+                self._promise(key, timestamp, revision, expires_at, now)
             if self.retention is not None:
                 self._prune(key, now, self.retention.max_versions, self.retention.oldest(now))
         if len(self.deadlines) > 1000:
             self.deadlines.sweep(self._stands)
+
+    def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
+        """Note when a version will expire and, if it is dated later than now, fall due (a tombstone may as well)."""
+        if expires_at != NEVER:
+            self.deadlines.add(expires_at, "expire", key, timestamp, revision)
+        if timestamp > now:
+            self.deadlines.add(timestamp, "activate", key, timestamp, revision)
 
     def _place(self, key: Any, timeline: Timeline, now: float) -> None:
         try:
@@ -652,11 +658,8 @@ class Store:
         timeline = Timeline()
         for timestamp, revision, value, expires_at in entries:
             timeline = timeline.add(timestamp, revision, value, expires_at)
-            if value is not MISSING and value is not CANCELLED:
-                if expires_at != NEVER:
-                    self.deadlines.add(expires_at, "expire", key, timestamp, revision)
-                if timestamp > self.instant:
-                    self.deadlines.add(timestamp, "activate", key, timestamp, revision)
+            if value is not CANCELLED:
+                self._promise(key, timestamp, revision, expires_at, self.instant)
         revisions = timeline.revisions
         timeline.changed = max(revisions)
         timeline.ordered = all(one <= two for one, two in zip(revisions, revisions[1:], strict=False))

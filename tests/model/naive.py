@@ -546,13 +546,11 @@ class NaiveMap:
             return self.commit(self.union(other), now, "merge")
         for key, value in theirs.items():
             ours = self.visible(key, now, self.revision)
-            if ours is not None and equal(ours.value, value):
-                continue
             found = other.version(key, now=now)
             assert found is not None
-            if ours is None or not callable(strategy):
+            if ours is None or (strategy == "overwrite" and not same_content(ours, found)):
                 changes.append(NaiveVersion(key, now, 0, VALUE, value, found.expires_at))
-            else:
+            elif callable(strategy) and not equal(ours.value, value):
                 changes.append(NaiveVersion(key, now, 0, VALUE, strategy(key, ours.value, value)))
         return self.commit(changes, now, "merge")
 
@@ -563,6 +561,8 @@ class NaiveMap:
             for stamp in sorted({v.timestamp for v in versions}):
                 theirs = other.standing(key, stamp, other.revision)
                 here = [v for v in self.timeline.get(key, []) if v.timestamp == stamp]
+                called_off = max((v.revision for v in here if v.kind == CANCELLATION), default=0)
+                here = [v for v in here if v.revision > called_off]
                 if theirs is None or any(same_content(v, theirs) for v in here):
                     continue
                 if key in self.pruned and stamp < min(v.timestamp for v in self.timeline[key]):
