@@ -65,6 +65,7 @@ class Draft:
         """Intend a delete; whether the key is present as the transaction sees it."""
         when = self.base.timestamp if timestamp is None else seconds(timestamp)
         present = self.held(key) is not MISSING
-        self._own.setdefault(key, []).append((when, MISSING))
+        if present or timestamp is not None:  # deleting what is missing now changes nothing, here as in the store
+            self._own.setdefault(key, []).append((when, MISSING))
         self.writes.append(("delete", key, timestamp))
         return present

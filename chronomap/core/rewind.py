@@ -39,8 +39,7 @@ def undo(store: Store, now: float, revisions: set[int]) -> Iterator[Record]:
             if kind == "erase":
                 raise CompactedError(f"revision {revision} erased {key!r}; what was erased cannot be brought back", key=key)
             first.setdefault(key, revision)
-    for key, revision in first.items():
-        _check_untouched(store, now, key, revision, revisions)
+    _check_untouched(store, now, first, revisions)
     for key, revision in first.items():
         timeline = store.timelines[key]
         yield from _restore(store, key, now, revision - 1, "undo", timeline)
@@ -54,18 +53,31 @@ def _written(store: Store, revision: int) -> list[tuple[Any, Kind]]:
     return [(key, "put") for key, timeline in store.timelines.items() if revision in timeline.revisions]
 
 
-def _check_untouched(store: Store, now: float, key: Any, first: int, own: set[int]) -> None:
-    timeline = store.timelines[key]
-    if timeline.changed in own and timeline.ordered and len(own) == 1:
-        return
-    for revision in timeline.revisions[timeline.start :]:
-        if revision > first and revision not in own and (key, "expire") not in _written(store, revision):
+def _check_untouched(store: Store, now: float, first: dict[Any, int], own: set[int]) -> None:
+    """Refuse if another commit wrote one of the keys after its first own one. What fell due is nobody's commit."""
+    for key, revision in _later(store, first):
+        if revision > first[key] and revision not in own:
             raise ConflictError(
                 f"key {key!r} was changed again by revision {revision}; undo that one first, or put the value you want",
                 keys=(key,),
                 version=store.view(now).version(key),
-                revision=timeline.changed,
+                revision=store.changed(key),
             )
+
+
+def _later(store: Store, first: dict[Any, int]) -> Iterator[tuple[Any, int]]:
+    """The keys with the revisions that wrote them later. O(commits since) while the feed retains them."""
+    if (since := min(first.values(), default=store.revision)) >= store.feed.floor:
+        for commit in store.feed.since(since):
+            for record in commit.records:
+                if record.key in first and record.kind not in ("activate", "expire"):
+                    yield record.key, commit.revision
+        return
+    for key in first:
+        timeline = store.timelines[key]
+        for revision in timeline.revisions[timeline.start :]:
+            if (key, "expire") not in _written(store, revision):
+                yield key, revision
 
 
 def _restore(store: Store, key: Any, now: float, as_of: int, kind: Kind, known: Timeline) -> Iterator[Record]:

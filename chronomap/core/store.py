@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import weakref
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from math import nextafter
 from typing import Any, Final
@@ -31,7 +31,7 @@ from chronomap.core.recency import Recency
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
 from chronomap.core.timestamps import Timestamp, duration, seconds
-from chronomap.core.values import MISSING, release, same
+from chronomap.core.values import MISSING, release
 from chronomap.core.view import View, compacted
 from chronomap.errors import (
     ChronoMapTypeError,
@@ -443,7 +443,7 @@ class Store:
         timeline = self.timelines.get(key)
         if overwrite:
             ours = None if timeline is None else timeline.find(now, self.revision)
-            if ours is not None and ours.holds(now) and same(ours.value, entry.value):
+            if ours is not None and ours.holds(now) and ours.equals(entry):
                 return None
             return self._plan(key, entry.value, now, entry.expires_at, "merge")
         if timeline is not None:
@@ -642,9 +642,7 @@ class Store:
         try:
             in_force = timeline.locate(now, self.revision)
         except Pruned:
-            in_force = -1
-        if in_force < 0:
-            in_force = min(bisect_right(timestamps, now), len(timestamps) - 1)
+            return 0  # nothing is in force: what is left has been called off or lies ahead
         start = min(start, in_force)
         if start <= before:
             return 0

@@ -486,30 +486,34 @@ class NaiveMap:
 
     # Back, and together -----------------------------------------------------------------------------------------
 
-    def restoration(self, key: Key, revision: int, now: float) -> list[NaiveVersion]:
-        """What makes `key` from now on what it was going to be as known at `revision` (decision 8)."""
+    def restoration(self, key: Key, revision: int, now: float, known: NaiveMap) -> list[NaiveVersion]:
+        """What makes `key` from now on what it was going to be as `known` at `revision` (decision 8)."""
         changes: list[NaiveVersion] = []
-        before, present = self.visible(key, now, revision), self.visible(key, now, self.revision)
+        before, present = known.visible(key, now, revision), self.visible(key, now, self.revision)
         if before is not present:
             changes.append(as_of(before, NaiveVersion(key, now, 0, TOMBSTONE)))
         learned = {v.timestamp for v in self.timeline.get(key, []) if v.revision > revision and v.timestamp > now}
-        return changes + [c for t in sorted(learned) for c in self.exactly(key, t, revision)]
+        return changes + [c for t in sorted(learned) for c in self.exactly(key, t, revision, known)]
 
-    def exactly(self, key: Key, timestamp: float, revision: int) -> list[NaiveVersion]:
+    def exactly(self, key: Key, timestamp: float, revision: int, known: NaiveMap) -> list[NaiveVersion]:
         """What makes this one timestamp what it was at `revision`: a copy, a cancellation, or nothing to do."""
-        before, present = self.standing(key, timestamp, revision), self.standing(key, timestamp, self.revision)
+        before, present = known.standing(key, timestamp, revision), self.standing(key, timestamp, self.revision)
         if before is present:
             return []
         return [as_of(before, NaiveVersion(key, timestamp, 0, CANCELLATION))]
 
-    def rollback(self, revision: int, *, now: float) -> int:
-        """One new revision after which everything goes on as if nothing had been committed since."""
+    def rollback(self, to: int | Frozen, *, now: float) -> int:
+        """One new revision after which everything goes on as if nothing had been committed since.
+
+        A snapshot still knows what has been pruned since.
+        """
         self.settle(now)
         now = self.time(now)
+        revision, known = (to.revision, to.map) if isinstance(to, Frozen) else (to, self)
         if revision > self.revision:
             raise FutureRevision(revision)
         changed = [key for key, last in self.written.items() if last > revision]
-        return self.commit([c for key in changed for c in self.restoration(key, revision, now)], now, "rollback")
+        return self.commit([c for key in changed for c in self.restoration(key, revision, now, known)], now, "rollback")
 
     def undo(self, revision: int, *, now: float) -> int:
         """The inverse of one commit, unless a later one touched its keys (decision 9)."""
@@ -524,11 +528,11 @@ class NaiveMap:
         # What fell due since is nobody's change: it follows from the versions that were there.
         if any(r > revision and key in keys and kind not in ("activate", "expire") for r, kind, key, _ in self.log):
             raise Conflict(revision)
-        changes = [c for key in keys for c in self.restoration(key, revision - 1, now)]
+        changes = [c for key in keys for c in self.restoration(key, revision - 1, now, self)]
         for key in keys:
             instant = self.instants[revision - 1]
             written = {v.timestamp for v in self.timeline[key] if v.revision == revision and v.timestamp < instant}
-            changes += [c for t in sorted(written) for c in self.exactly(key, t, revision - 1)]
+            changes += [c for t in sorted(written) for c in self.exactly(key, t, revision - 1, self)]
         return self.commit(changes, now, "undo")
 
     def merge(
@@ -540,14 +544,15 @@ class NaiveMap:
     ) -> int:
         """Take over the other map's history, or its present (decision 14)."""
         self.settle(now)
-        theirs, now = other.latest(now=now), self.time(now)
+        theirs = {key: other.version(key, now=now) for key in other.latest(now=now)}
+        now = self.time(now)
         changes: list[NaiveVersion] = []
         if strategy == "timestamp":
             return self.commit(self.union(other), now, "merge")
-        for key, value in theirs.items():
+        for key, found in theirs.items():
             ours = self.visible(key, now, self.revision)
-            found = other.version(key, now=now)
             assert found is not None
+            value = found.value
             if ours is None or (strategy == "overwrite" and not same_content(ours, found)):
                 changes.append(NaiveVersion(key, now, 0, VALUE, value, found.expires_at))
             elif callable(strategy) and not equal(ours.value, value):

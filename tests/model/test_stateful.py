@@ -318,7 +318,7 @@ class MapMachine(RuleBasedStateMachine):
         self.same_snapshot(snapshot)
         self.same(
             lambda: self.real.rollback(snapshot.real),
-            lambda: self.naive.rollback(snapshot.naive.revision, now=self.now),
+            lambda: self.naive.rollback(snapshot.naive, now=self.now),
             f"rollback to the snapshot of revision {snapshot.naive.revision}",
         )
 
@@ -348,6 +348,7 @@ class MapMachine(RuleBasedStateMachine):
             revision = into.real.revision
             into.real.merge(source.real)
             assert into.real.revision == revision, "merging twice added something"
+        self.settle()  # the other map's deadlines may have passed here already
 
     @rule(
         ops=st.lists(
