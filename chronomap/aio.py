@@ -95,9 +95,7 @@ class _AsyncReads(Readable[K, V]):
         view = await self._view_for(timestamp)
         return dict(await self._scan(view, lambda among: view.select(predicate, among)))
 
-    async def count(
-        self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None
-    ) -> int:
+    async def count(self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None) -> int:
         """How many items are present, or fulfil a predicate of key and value."""
         if predicate is None and timestamp is None:
             return len(self)
@@ -219,18 +217,12 @@ class AsyncSnapshot(_AsyncReads[K, V]):
             unhashable(key)
 
     def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
-        if timestamp is None:
-            return self._view
-        view = View(self._view.store, seconds(timestamp), self.revision)
-        view.kept = self._view.kept
-        return view
+        return self._view.elsewhere(None if timestamp is None else seconds(timestamp), revision)
 
     async def _view_for(self, timestamp: Timestamp | None = None) -> View:
         return self._pin(timestamp)
 
-    async def get(
-        self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False
-    ) -> V | Any:
+    async def get(self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False) -> V | Any:
         """The value of a key in the snapshot, or the default; with ``strict`` a missing key raises."""
         hashable(key)
         value = self._pin(timestamp).held(key)
@@ -324,15 +316,17 @@ class AsyncSnapshotContext:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._block is not None
-        self._block.active = False
+        block = self._block
+        if block is None:
+            raise ChronoMapError("the block was left without having been entered")
+        block.active = False
         self._face._owner.blocks -= 1
         current.reset(self._token)
-        if error is None or not self._block.revisions:
+        if error is None or not block.revisions:
             return
         try:
             with anyio.CancelScope(shield=True):  # one turn, also when the block was cancelled
-                await self._face._do(self._face._store.undo_block, self._block.revisions)
+                await self._face._do(self._face._store.undo_block, block.revisions)
         except ConflictError as conflict:
             raise conflict from error
 
@@ -475,9 +469,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
             return default
         return release(value) if type(value) is Captured else value
 
-    async def version(
-        self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None
-    ) -> Version[K, V] | None:
+    async def version(self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None) -> Version[K, V] | None:
         """The version that ``get`` with the same arguments would answer from, or None."""
         hashable(key)
         return self._view(timestamp, revision).version(key)
@@ -546,9 +538,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         deleted: int = await self._do(self._store.delete_many, list(keys), timestamp)
         return deleted
 
-    async def update(
-        self, key: K, fn: Callable[[V], V | Awaitable[V]], *, default: Any = None, ttl: float | None = None
-    ) -> V:
+    async def update(self, key: K, fn: Callable[[V], V | Awaitable[V]], *, default: Any = None, ttl: float | None = None) -> V:
         """Put ``fn(present value, or default)`` and return it; nobody's change in between is lost.
 
         ``fn`` may be async. It runs again if somebody else changed the key meanwhile: let it have no side effects.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, Generic, Literal, NoReturn, TypeVar
+from typing import Any, Generic, Literal, NoReturn, Self, TypeVar
 
 from chronomap import formats
 from chronomap.core.records import CANCELLED, NEVER, Entry
@@ -38,7 +38,7 @@ ATTEMPTS = 10
 """How often ``transact`` tries before it gives up."""
 
 
-class Difference(tuple[Any, Any, Any]):
+class Difference(tuple[Any, Any, Any]):  # noqa: SLOT001 - a tuple's subclass cannot have slots beside
     """``(key, other's value, own value)`` of a key that differs; None where a side holds nothing.
 
     ``kind`` tells what None cannot: "added" (only the map itself holds the key), "removed" (only the other does), or
@@ -47,7 +47,7 @@ class Difference(tuple[Any, Any, Any]):
 
     kind: Literal["added", "removed", "changed"]
 
-    def __new__(cls, key: Any, other: Any, own: Any) -> Difference:
+    def __new__(cls, key: Any, other: Any, own: Any) -> Self:
         """Make one from kept values, MISSING for none."""
         self = super().__new__(cls, (key, *(None if side is MISSING else release(side) for side in (other, own))))
         self.kind = "added" if other is MISSING else "removed" if own is MISSING else "changed"
@@ -220,7 +220,11 @@ class Face(Readable[K, V]):
 
     def _import_command(self, lines: list[formats.Line]) -> tuple[Any, ...]:
         changes = [
-            (line.key, line.value if line.value is MISSING or line.value is CANCELLED else self._capture(line.value), *line[2:])
+            (
+                line.key,
+                line.value if line.value is MISSING or line.value is CANCELLED else self._capture(line.value),
+                *line[2:],
+            )
             for line in lines
         ]
         return self._store.import_commit, changes
@@ -257,7 +261,7 @@ class Face(Readable[K, V]):
 
     def _chosen(self, theirs: View, choose: Choose) -> list[tuple[Any, Any, float, Any]]:
         ours = self._view(None, None)
-        chosen = []
+        chosen: list[tuple[Any, Any, float, Any]] = []
         for key, value in theirs.scan():
             entry, mine = theirs.entry(key), ours.entry(key)
             if entry is None:
@@ -340,4 +344,3 @@ def newest(stamped: Iterable[tuple[Any, float, int, Any]], n: int) -> list[tuple
     """The n newest of a view's keys: ``(key, timestamp, value)``."""
     best = heapq.nlargest(n, stamped, key=lambda found: (found[1], found[2]))
     return [(key, timestamp, value) for key, timestamp, _, value in best]
-

@@ -63,9 +63,7 @@ class _Reads(Readable[K, V]):
         """The present items for which ``predicate(key, value)`` is true. What the predicate raises is raised here."""
         return dict(self._pin(timestamp).select(predicate))
 
-    def count(
-        self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None
-    ) -> int:
+    def count(self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None) -> int:
         """How many items are present, or fulfil a predicate of key and value."""
         if predicate is None and timestamp is None:
             return len(self)
@@ -94,9 +92,7 @@ class _Reads(Readable[K, V]):
         view = self._of_key(key)
         return ((entry.timestamp, release(entry.value)) for entry in view.standing(key))
 
-    def get_range(
-        self, key: K, start_ts: Timestamp | None = None, end_ts: Timestamp | None = None
-    ) -> list[tuple[float, V]]:
+    def get_range(self, key: K, start_ts: Timestamp | None = None, end_ts: Timestamp | None = None) -> list[tuple[float, V]]:
         """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now)."""
         start = -float("inf") if start_ts is None else seconds(start_ts)
         return self._of_key(key).history(key, start, None if end_ts is None else seconds(end_ts))
@@ -160,18 +156,9 @@ class Snapshot(_Reads[K, V]):
             unhashable(key)
 
     def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
-        if timestamp is None and revision is None:
-            return self._view
-        if revision is not None and revision > self.revision:
-            raise ChronoMapKeyError(revision)
-        when = self._view.timestamp if timestamp is None else seconds(timestamp)
-        view = View(self._view.store, when, self.revision if revision is None else revision)
-        view.kept = self._view.kept
-        return view
+        return self._view.elsewhere(None if timestamp is None else seconds(timestamp), revision)
 
-    def get(
-        self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False
-    ) -> V | Any:
+    def get(self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False) -> V | Any:
         """The value of a key in the snapshot, or the default; with ``strict`` a missing key raises."""
         value = self._pin(timestamp).held(key)
         if value is MISSING:
@@ -351,9 +338,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
             return default
         return release(value) if type(value) is Captured else value
 
-    def version(
-        self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None
-    ) -> Version[K, V] | None:
+    def version(self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None) -> Version[K, V] | None:
         """The version that ``get`` with the same arguments would answer from, or None."""
         hashable(key)
         return self._view(timestamp, revision).version(key)
@@ -615,9 +600,12 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
     # -- files ---------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any] | bytes, debug: bool = False, use_rwlock: bool | None = None, **options: Any) -> ChronoMap[K, V]:
+    def from_dict(
+        cls, data: Mapping[str, Any] | bytes, debug: bool = False, use_rwlock: bool | None = None, **options: Any
+    ) -> ChronoMap[K, V]:
         """A map from what ``to_dict`` gave (also that of ChronoMap 2)."""
-        new: ChronoMap[K, V] = cls(debug, **options)  # there is no lock to choose any more
+        del use_rwlock  # there is no lock to choose any more
+        new: ChronoMap[K, V] = cls(debug, **options)
         formats.load(new._store, formats.unpack(data) if isinstance(data, bytes | bytearray) else data, new._owner.now())
         new._owner.set_alarm()
         return new
@@ -631,18 +619,22 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         formats.save_json(self._pin(), Path(file_path))
 
     @classmethod
-    def load_json(cls, file_path: str | Path, debug: bool = False, use_rwlock: bool | None = None, **options: Any) -> ChronoMap[K, V]:
+    def load_json(
+        cls, file_path: str | Path, debug: bool = False, use_rwlock: bool | None = None, **options: Any
+    ) -> ChronoMap[K, V]:
         """A map from a file that ``save_json`` wrote (also that of ChronoMap 2)."""
-        return cls.from_dict(formats.load_json(Path(file_path)), debug, **options)
+        return cls.from_dict(formats.load_json(Path(file_path)), debug, use_rwlock, **options)
 
     def save_pickle(self, file_path: str | Path, compress: bool = False) -> None:
         """The same in pickle format: smaller and faster, plain data only."""
         formats.save_pickle(self._pin(), Path(file_path), compress=compress)
 
     @classmethod
-    def load_pickle(cls, file_path: str | Path, debug: bool = False, use_rwlock: bool | None = None, **options: Any) -> ChronoMap[K, V]:
+    def load_pickle(
+        cls, file_path: str | Path, debug: bool = False, use_rwlock: bool | None = None, **options: Any
+    ) -> ChronoMap[K, V]:
         """A map from a file that ``save_pickle`` wrote. Loading runs no code, whoever wrote the file."""
-        return cls.from_dict(formats.load_pickle(Path(file_path)), debug, **options)
+        return cls.from_dict(formats.load_pickle(Path(file_path)), debug, use_rwlock, **options)
 
     def export_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
         """Write the history as change lines (JSON Lines; gzip if the name ends in .gz); returns how many."""
@@ -662,4 +654,3 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
     def to_dataframe(self) -> pd.DataFrame:
         """The history as a pandas DataFrame: key, value, timestamp, datetime, version (0, 1, … per key)."""
         return formats.dataframe(self._pin())
-

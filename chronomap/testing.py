@@ -20,6 +20,7 @@ class ManualClock:
         self._listeners: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __call__(self) -> float:
+        """The present reading, in seconds since the epoch."""
         return self._now
 
     def advance(self, seconds: float) -> float:

@@ -224,9 +224,7 @@ def _difference(key: Any, before: Any, after: Any, kind: str) -> dict[str, Any]:
 
 
 @app.command()
-def export(
-    file: File, out: Annotated[str, typer.Argument(metavar="OUT", help="Its ending says what is written.")]
-) -> None:
+def export(file: File, out: Annotated[str, typer.Argument(metavar="OUT", help="Its ending says what is written.")]) -> None:
     """Write a map with its history in another format."""
     kind_of(out)
     save(load(file, bar=True), out, bar=True)

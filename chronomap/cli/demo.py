@@ -184,9 +184,7 @@ class Demo:
         with tempfile.TemporaryDirectory() as scratch:
             shuffled = Path(scratch, "shuffled.jsonl")
             order = {number: place for place, number in enumerate(dict.fromkeys(_numbers(instants)), 1)}
-            lines = [
-                json.dumps(line | {"commit": order[line["commit"]]}) + "\n" for instant in instants for line in instant
-            ]
+            lines = [json.dumps(line | {"commit": order[line["commit"]]}) + "\n" for instant in instants for line in instant]
             await anyio.Path(shuffled).write_text("".join(lines), "utf-8")
             async with AsyncChronoMap[str, Any]() as cm:
                 await cm.import_changes(shuffled)

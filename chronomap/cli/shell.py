@@ -55,9 +55,7 @@ class Shell:
 
     def __init__(self, file: str | None = None) -> None:
         self.file = file
-        self.cm: ChronoMap[Any, Any] = (
-            load(file) if file is not None and (file == "-" or Path(file).exists()) else ChronoMap()
-        )
+        self.cm: ChronoMap[Any, Any] = load(file) if file is not None and (file == "-" or Path(file).exists()) else ChronoMap()
         self.then: Snapshot[Any, Any] | None = None
         self.snapshots: dict[str, Snapshot[Any, Any]] = {}
         self.code = OK
@@ -170,9 +168,7 @@ class Shell:
     def do_history(self, rest: str) -> None:
         """KEY."""
         (key,) = _words(rest, 1, "history KEY")
-        self._lines(
-            (f"{iso(when)}\t{as_json(value)}" for when, value in self.reads.history(key)), f"no history of {key}"
-        )
+        self._lines((f"{iso(when)}\t{as_json(value)}" for when, value in self.reads.history(key)), f"no history of {key}")
 
     def do_versions(self, rest: str) -> None:
         """KEY."""

@@ -73,7 +73,7 @@ class Recency:
                 break  # what follows is older; equal timestamps are all looked at, the revision decides
             found.append((at, key))
         popped = []
-        seen = set()
+        seen: set[Any] = set()
         while self._heap:
             item = heappop(self._heap)
             if not self._stands(item):

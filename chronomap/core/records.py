@@ -14,9 +14,7 @@ from chronomap.core.values import MISSING, release, same
 K = TypeVar("K")
 V = TypeVar("V")
 
-Kind = Literal[
-    "put", "delete", "expire", "activate", "erase", "touch", "unschedule", "clear", "rollback", "undo", "merge"
-]
+Kind = Literal["put", "delete", "expire", "activate", "erase", "touch", "unschedule", "clear", "rollback", "undo", "merge"]
 
 
 class _Marker:

@@ -80,7 +80,9 @@ def _later(store: Store, first: dict[Any, int]) -> Iterator[tuple[Any, int]]:
                 yield key, revision
 
 
-def _restore(store: Store, key: Any, now: float, as_of: int, kind: Kind, known: Timeline) -> Iterator[Record]:
+def _restore(  # noqa: PLR0917 - two private functions of this module
+    store: Store, key: Any, now: float, as_of: int, kind: Kind, known: Timeline
+) -> Iterator[Record]:
     """What brings a key back to how it stood at (now and later, as_of)."""
     timeline = store.timelines[key]
     try:
@@ -111,7 +113,9 @@ def _withdraw(store: Store, key: Any, as_of: int, revisions: set[int]) -> Iterat
         yield _rewrite(store, key, when, as_of, "undo", timeline)
 
 
-def _rewrite(store: Store, key: Any, when: float, as_of: int, kind: Kind, known: Timeline) -> Record:
+def _rewrite(  # noqa: PLR0917
+    store: Store, key: Any, when: float, as_of: int, kind: Kind, known: Timeline
+) -> Record:
     """What makes exactly that timestamp read again as it did at ``as_of``."""
     stood = known.at_exactly(when, as_of)
     previous = store.held(key, when)

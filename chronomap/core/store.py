@@ -20,14 +20,15 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
 
 from chronomap.core import rewind
-from chronomap.core.expiry import Deadlines, Promise
+from chronomap.core.expiry import SWEEP_FROM, Deadlines, Promise
 from chronomap.core.feed import TRIM_EVERY, Feed, PlainCommit, as_commit
-from chronomap.core.records import CANCELLED, NEVER, Entry, Kind, Record
 from chronomap.core.recency import Recency
+from chronomap.core.records import CANCELLED, NEVER, Entry, Kind, Record
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
 from chronomap.core.timestamps import Timestamp, duration, seconds
@@ -96,7 +97,7 @@ class Store:
 
     # -- commands: puts ------------------------------------------------------------------------------------------------
 
-    def put(
+    def put(  # noqa: PLR0917 - commands get their arguments by position
         self,
         now: float,
         key: Any,
@@ -209,9 +210,7 @@ class Store:
 
     def _delete(self, now: float, plans: list[list[Record]]) -> int:
         self._commit(now, tuple(record for plan in plans for record in plan))
-        deleted = sum(
-            any(record.value is CANCELLED or record.previous is not MISSING for record in plan) for plan in plans
-        )
+        deleted = sum(any(record.value is CANCELLED or record.previous is not MISSING for record in plan) for plan in plans)
         self.deletes += deleted
         return deleted
 
@@ -277,16 +276,26 @@ class Store:
                 self.writes += 1
             else:
                 when = now if arguments[0] is None else seconds(arguments[0])
-                mine = [at for at in plan if at[0] == key]
-                for at in mine:
-                    if at[1] == when or at[1] > max(now, when):
-                        del plan[at]
+                for at in [at for at in plan if at[0] == key and (at[1] == when or at[1] > max(now, when))]:
+                    del plan[at]
                 records = self._plan_delete(key, now, arguments[0])
-                if not any(record.timestamp == when for record in records) and any(at[0] == key for at in plan):
-                    records = [Record("delete", key, MISSING, MISSING, when, NEVER), *records]
+                if self._planned(plan, key, when) and not any(record.timestamp == when for record in records):
+                    records.append(Record("delete", key, MISSING, MISSING, when, NEVER))
                 plan |= {(key, record.timestamp): record for record in records}
                 self.deletes += 1
         return self._commit(now, tuple(plan.values()))
+
+    def _planned(self, plan: dict[tuple[Any, float], Record], key: Any, when: float) -> bool:
+        """Whether what a transaction wrote so far would make a key hold a value at a timestamp."""
+        own = max((at[1] for at in plan if at[0] == key and at[1] <= when), default=None)
+        timeline = self.timelines.get(key)
+        entry = None if timeline is None else timeline.find(when, self.revision)
+        return (
+            own is not None
+            and plan[key, own].value is not MISSING
+            and plan[key, own].value is not CANCELLED
+            and (entry is None or own >= entry.timestamp)
+        )
 
     def rollback(self, now: float, revision: int, view: View | None = None) -> int:
         """Commit whatever makes the map behave as if nothing had been committed since a revision."""
@@ -412,9 +421,7 @@ class Store:
             previous = self.held(key, timestamp)
         return Record(kind, key, value, previous, timestamp, expires_at)
 
-    def _plan_delete(
-        self, key: Any, now: float, timestamp: Timestamp | None, kind: Kind = "delete"
-    ) -> list[Record]:
+    def _plan_delete(self, key: Any, now: float, timestamp: Timestamp | None, kind: Kind = "delete") -> list[Record]:
         """A tombstone, and cancellations of what is scheduled later.
 
         What is missing now needs no tombstone. A dated one is written even where nothing is known yet: what it deletes
@@ -456,9 +463,7 @@ class Store:
                 return None
         return self._plan(key, entry.value, entry.timestamp, entry.expires_at, "merge")
 
-    def _check_conditions(
-        self, now: float, key: Any, if_revision: int | None, if_absent: bool, expected: Any
-    ) -> None:
+    def _check_conditions(self, now: float, key: Any, if_revision: int | None, if_absent: bool, expected: Any) -> None:
         if if_revision is not None:
             if isinstance(if_revision, bool) or not isinstance(if_revision, int):
                 raise ChronoMapTypeError(f"if_revision is an int, got {type(if_revision).__name__}")
@@ -485,9 +490,7 @@ class Store:
     def _conflict(self, message: str, keys: list[Any], now: float) -> None:
         self.conflicts += 1
         first = keys[0]
-        raise ConflictError(
-            message, keys=tuple(keys), version=self.view(now).version(first), revision=self.changed(first)
-        )
+        raise ConflictError(message, keys=tuple(keys), version=self.view(now).version(first), revision=self.changed(first))
 
     def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:
         """The keys changed after a revision. O(changes since) while the feed retains them, else O(keys)."""
@@ -549,7 +552,7 @@ class Store:
                 self._promise(key, timestamp, revision, expires_at, now)
             if self.retention is not None:
                 self._prune(key, now, self.retention.max_versions, self.retention.oldest(now))
-        if len(self.deadlines) > 1000:
+        if len(self.deadlines) >= SWEEP_FROM:
             self.deadlines.sweep(self._stands)
 
     def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
@@ -660,7 +663,7 @@ class Store:
                 self._promise(key, timestamp, revision, expires_at, self.instant)
         revisions = timeline.revisions
         timeline.changed = max(revisions)
-        timeline.ordered = all(one <= two for one, two in zip(revisions, revisions[1:], strict=False))
+        timeline.ordered = all(one <= two for one, two in pairwise(revisions))
         timeline.floor = floor
         self.timelines[key] = timeline
 
@@ -681,7 +684,7 @@ class Store:
         now = max(now, self.instant)
         present = {}
         for key, timeline in self.timelines.items():
-            timeline._check()  # noqa: SLF001
+            timeline._check()
             assert timeline.changed <= self.revision
             entry = timeline.find(now, self.revision)
             holds = entry is not None and entry.holds(now)
@@ -690,4 +693,4 @@ class Store:
             if timeline.settled is not UNSETTLED:
                 assert timeline.settled is (entry.value if holds and entry is not None else MISSING)
         if self.deadlines.next_due > now:
-            self.recency._check(present)  # noqa: SLF001
+            self.recency._check(present)

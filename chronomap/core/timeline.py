@@ -22,6 +22,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 from chronomap.core.records import CANCELLED, NEVER, Entry
@@ -45,7 +46,18 @@ class Timeline:
         start: Entries below this index have been pruned.
     """
 
-    __slots__ = ("changed", "expiries", "floor", "ordered", "revisions", "settled", "since", "start", "timestamps", "values")
+    __slots__ = (
+        "changed",
+        "expiries",
+        "floor",
+        "ordered",
+        "revisions",
+        "settled",
+        "since",
+        "start",
+        "timestamps",
+        "values",
+    )
 
     def __init__(self) -> None:
         self.timestamps = array("d")
@@ -223,6 +235,6 @@ class Timeline:
         assert 0 <= self.start <= size
         assert size == 0 or self.start < size, "pruned to nothing"
         stamps = list(zip(self.timestamps, self.revisions, strict=True))
-        assert all(one < two for one, two in zip(stamps, stamps[1:], strict=False)), "not sorted by (timestamp, revision)"
+        assert all(one < two for one, two in pairwise(stamps)), "not sorted by (timestamp, revision)"
         assert not self.ordered or list(self.revisions) == sorted(self.revisions), "not ordered by revision"
         assert self.changed >= max(self.revisions, default=0)

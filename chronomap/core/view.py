@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chronomap.core.records import CANCELLED, NEVER, Entry, Version
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
 from chronomap.core.values import MISSING, bare, plain_equal, release, same
-from chronomap.errors import CompactedError
+from chronomap.errors import CompactedError, FutureRevisionError
 
 if TYPE_CHECKING:
     from chronomap.core.store import Store
@@ -32,6 +32,19 @@ class View:
         self.revision = revision
         self.kept: dict[Any, Timeline] = {}
         self.past = timestamp < store.instant_of(revision)  # then nothing settled can be relied on
+
+    def elsewhere(self, timestamp: float | None, revision: int | None) -> View:
+        """This view at another timestamp or an earlier revision; it keeps what this one keeps."""
+        if timestamp is None and revision is None:
+            return self
+        if revision is None:
+            revision = self.revision
+        self.store.check_revision(revision)
+        if revision > self.revision:
+            raise FutureRevisionError(revision, self.revision)
+        view = View(self.store, self.timestamp if timestamp is None else timestamp, revision)
+        view.kept = self.kept
+        return view
 
     def timeline(self, key: Any) -> Timeline | None:
         """The timeline to read a key from."""
@@ -121,9 +134,7 @@ class View:
         """``(key, value)`` of every present key."""
         return ((key, release(value)) for key, value in self.scan(prefix, among))
 
-    def select(
-        self, predicate: Callable[[Any, Any], object], among: Iterable[Any] | None = None
-    ) -> Iterator[Pair]:
+    def select(self, predicate: Callable[[Any, Any], object], among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """The pairs for which a predicate of key and value is true."""
         return (pair for pair in self.pairs(None, among) if predicate(*pair))
 

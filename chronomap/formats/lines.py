@@ -114,6 +114,12 @@ def read_changes(path: Path, progress: Progress | None = None) -> Iterator[list[
     return iter(commits)
 
 
+def _value(written: Any) -> Any:
+    if written is None:
+        return MISSING
+    return None if written == NONE else decode(written)
+
+
 def _parse(text: bytes, path: Path, number: int) -> tuple[int, Line]:
     where = f"{path}, line {number}"
     try:
@@ -132,11 +138,7 @@ def _parse(text: bytes, path: Path, number: int) -> tuple[int, Line]:
         expires_at = seconds(fields["expires_at"]) if "expires_at" in fields else NEVER
         key = decode(fields["key"])
         hash(key)
-        value = fields["value"]
-        if fields.get("cancel"):
-            value = CANCELLED
-        else:
-            value = MISSING if value is None else None if value == NONE else decode(value)
+        value = CANCELLED if fields.get("cancel") else _value(fields["value"])
     except (ChronoMapValueError, ChronoMapTypeError, TypeError) as error:
         raise ChronoMapValueError(f"{where}: {error}") from None
     return commit, Line(key, value, timestamp, expires_at)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
-from uuid import SafeUUID, UUID
+from uuid import UUID, SafeUUID
 
 from chronomap.core.view import View
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError

@@ -13,6 +13,7 @@ A row is (timestamp, value, revision, expires_at, kind). ChronoMap 2 wrote ``{"s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import inf, isfinite
 from typing import Any
 
@@ -95,7 +96,7 @@ def _check_current(data: Mapping[str, Any]) -> Loaded:
             raise ChronoMapValueError(f"key {key!r} has no list of versions")
         entries = [_entry(key, row, len(instants)) for row in rows]
         stamps = [entry[:2] for entry in entries]
-        if any(one >= two for one, two in zip(stamps, stamps[1:], strict=False)):
+        if any(one >= two for one, two in pairwise(stamps)):
             raise ChronoMapValueError(f"the versions of key {key!r} are not in order of timestamp and revision")
         timelines[key] = entries
     floors = {}

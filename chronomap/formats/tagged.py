@@ -37,7 +37,7 @@ def encode(value: Any, where: str) -> Any:
         raise ChronoMapTypeError(f"{where} is nested too deeply, or contains itself, and cannot be written") from None
 
 
-def _encode(value: Any, where: str) -> Any:
+def _encode(value: Any, where: str) -> Any:  # noqa: PLR0911 - one per kind of value
     kind = type(value)
     if value is None or kind in (bool, int, str):
         return value

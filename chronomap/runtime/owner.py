@@ -152,13 +152,10 @@ class Owner:
         bell = ThreadBell()
         command = self.enter(operation, arguments, bell)
         try:
-            while not command.done:
-                self.help()
-                if not command.done and not bell.wait(PATIENCE) and self.closed and self.withdraw(command):
-                    self.refuse()
+            while not self._answered(command):
+                bell.wait(PATIENCE)
         except BaseException:
-            while not command.done and not self.withdraw(command):
-                time.sleep(0)
+            self._abandon(command)
             raise
         finally:
             if self.observed and command.after != command.before:
@@ -176,18 +173,23 @@ class Owner:
         bell = TaskBell()
         command = self.enter(operation, arguments, bell)
         try:
-            while not command.done:
-                self.help()
-                if not command.done and not await bell.wait(1.0) and self.closed and self.withdraw(command):
-                    self.refuse()
+            while not self._answered(command):
+                await bell.wait(PATIENCE)
         except BaseException:
-            # Either withdrawn, or a thread is running it at this moment: that takes no longer than one turn.
-            while not command.done and not self.withdraw(command):
-                time.sleep(0)
-            if command.after != command.before and self.observed:
-                self.announce(command.before, command.after)
+            self._abandon(command)
+            if self.observed and command.after != command.before:
+                self.tell(command.before, command.after)
             raise
         return command
+
+    def _answered(self, command: Command) -> bool:
+        self.help()
+        return command.done
+
+    def _abandon(self, command: Command) -> None:
+        """Withdraw a command; if a thread is running it at this moment, let that turn end: it takes no longer."""
+        while not command.done and not self.withdraw(command):
+            time.sleep(0)
 
     # -- the mailbox and its turns -------------------------------------------------------------------------------------
 
@@ -205,6 +207,7 @@ class Owner:
             self.mailbox.remove(command)
         except (ValueError, IndexError):
             return False
+        command.done = True
         return True
 
     def help(self) -> None:
@@ -267,9 +270,7 @@ class Owner:
                 command.bell.ring()
             else:
                 command.after = self.store.revision
-                command.answer(
-                    None, ChronoMapError(f"interrupted; revision {self.store.revision} may hold what was asked for")
-                )
+                command.answer(None, ChronoMapError(f"interrupted; revision {self.store.revision} may hold what was asked for"))
             raise
         command.after = self.store.revision
         command.answer(reply, error)

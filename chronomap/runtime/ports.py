@@ -33,7 +33,7 @@ class Port:
         if threading.get_ident() != self.thread:
             return False
         here = Port.here()
-        return here is not None and here._native is self._native  # noqa: SLF001
+        return here is not None and here._native is self._native
 
     def alive(self) -> bool:
         """Whether that loop still takes callbacks."""
@@ -87,7 +87,7 @@ class TaskBell(Bell):
     def _set(self) -> None:
         self._event.set()
 
-    async def wait(self, timeout: float | None = None) -> bool:
+    async def wait(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - a nap that is over is no error
         """Wait for a ring; False after so many seconds without one."""
         if timeout is None:
             await self._event.wait()
@@ -116,4 +116,3 @@ class ThreadBell(Bell):
         if rung:
             self._event.clear()
         return rung
-

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -44,9 +45,8 @@ class Service:
         if self._bell is not None and self.port is not None and self.port.alive():
             return
         self.port = Port()
-        self._bell = TaskBell(self.port)
-        self._ended = anyio.Event()
-        self._task = self.port.start(self._run, "chronomap-owner")
+        self._bell, self._ended = TaskBell(self.port), anyio.Event()
+        self._task = self.port.start(partial(self._run, self._bell, self._ended), "chronomap-owner")
 
     def alarm(self) -> None:
         """Look at the deadlines anew. Any thread."""
@@ -94,10 +94,7 @@ class Service:
                 log.error("async change callbacks were cut short: their event loop has ended")
                 return
 
-    async def _run(self) -> None:
-        bell, ended = self._bell, self._ended
-        assert bell is not None
-        assert ended is not None
+    async def _run(self, bell: TaskBell, ended: anyio.Event) -> None:
         try:
             async with anyio.create_task_group() as tasks:
                 while (owner := self._owner()) is not None and not owner.closed:

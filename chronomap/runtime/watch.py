@@ -12,7 +12,6 @@ from typing import Any, Generic, Self, TypeVar
 
 from chronomap.core.records import NEVER, Change, Commit
 from chronomap.core.view import View
-
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.ports import Bell, TaskBell, ThreadBell
 
@@ -86,9 +85,7 @@ class Cursor(Generic[K, V]):
                 return None
             size = len(commit.records)
             self._buffer.extend(
-                commit.change(index, record, size)
-                for index, record in enumerate(commit.records)
-                if self._wants(record.key)
+                commit.change(index, record, size) for index, record in enumerate(commit.records) if self._wants(record.key)
             )
             self.position = commit.revision
 
@@ -199,5 +196,3 @@ class SyncChangeStream(_Stream[K, V]):
     def close(self) -> None:
         """End the stream, also for a thread that is waiting in it."""
         self._end()
-
-

@@ -113,7 +113,8 @@ class Frozen:
 class NaiveMap:
     """See the module's head. Methods that the library has too carry its names, and `now` on top."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_versions: int | None = None, max_age: float | None = None) -> None:
+        self.max_versions, self.max_age = max_versions, max_age
         self.timeline: dict[Key, list[NaiveVersion]] = {}
         self.instants: list[float] = []
         self.log: list[tuple[int, str, Key, float]] = []  # (revision, kind, key, timestamp)
@@ -125,7 +126,7 @@ class NaiveMap:
 
     def copy(self) -> NaiveMap:
         """The same map again; versions are immutable and are shared."""
-        other = NaiveMap()
+        other = NaiveMap(self.max_versions, self.max_age)
         other.timeline = {key: list(versions) for key, versions in self.timeline.items()}
         other.instants = list(self.instants)
         other.log = list(self.log)
@@ -191,8 +192,7 @@ class NaiveMap:
 
         def cancelled(version: NaiveVersion) -> bool:
             return any(
-                v.kind == CANCELLATION and v.timestamp == version.timestamp and v.revision > version.revision
-                for v in known
+                v.kind == CANCELLATION and v.timestamp == version.timestamp and v.revision > version.revision for v in known
             )
 
         return [(v.timestamp, v.value) for v in known if v.kind == VALUE and not cancelled(v)]
@@ -246,9 +246,7 @@ class NaiveMap:
         rows = [(v.key, v.timestamp, v.revision, v.value) for v in found if v is not None]
         return sorted(rows, key=lambda row: (-row[1], -row[2]))
 
-    def query(
-        self, predicate: Callable[[Key, Any], bool], timestamp: float | None = None, *, now: float
-    ) -> dict[Key, Any]:
+    def query(self, predicate: Callable[[Key, Any], bool], timestamp: float | None = None, *, now: float) -> dict[Key, Any]:
         """What is present and satisfies the predicate."""
         return {k: v for k, v in self.latest(timestamp, now=now).items() if predicate(k, v)}
 
@@ -291,13 +289,15 @@ class NaiveMap:
                 self.timeline.setdefault(change.key, []).append(change)
                 self.written[change.key] = self.revision
                 self.log.append((self.revision, kind or change.kind, change.key, change.timestamp))
+            self.retain({change.key for change in changes}, self.time(now))
         return self.revision
 
     def deadlines(self, version: NaiveVersion) -> list[tuple[float, str]]:
         """When this version expires and when it is activated, as far as it will be in force by then."""
+        if version.kind == CANCELLATION or self.standing(version.key, version.timestamp, self.revision) is not version:
+            return []
         found: list[tuple[float, str]] = []
-        planned = version.kind != CANCELLATION and version.timestamp > self.instants[version.revision - 1]
-        if planned and self.standing(version.key, version.timestamp, self.revision) is version:
+        if version.timestamp > self.instants[version.revision - 1]:
             found.append((version.timestamp, "activate"))
         ends = version.expires_at
         if ends is not None and self.in_force(version.key, ends, self.revision) is version:
@@ -324,6 +324,7 @@ class NaiveMap:
                 self.timeline[version.key].append(tombstone)
                 self.written[version.key] = self.revision
                 self.found_expired.append(version.key)
+        self.retain({version.key for _, _, version in due}, now)
 
     def clean_expired_keys(self, *, now: float) -> int:
         """How many keys expired since the last call; one that expired twice counts twice."""
@@ -465,12 +466,21 @@ class NaiveMap:
     def prune(self, key: Key, keep_last: int | None = None, older_than: float | None = None, *, now: float) -> int:
         """Drop the oldest versions, never the one in force nor anything after it (decision 15)."""
         self.settle(now)
+        return self.forget(key, keep_last, older_than, now)
+
+    def retain(self, keys: Iterable[Key], now: float) -> None:
+        """Apply the map's own retention to what has just been written (decision 18)."""
+        if self.max_versions is not None or self.max_age is not None:
+            for key in keys:
+                self.forget(key, self.max_versions, None if self.max_age is None else now - self.max_age, now)
+
+    def forget(self, key: Key, keep_last: int | None, older_than: float | None, now: float) -> int:
+        """The rule of `prune`."""
         ordered = self.versions(key, scheduled=True, now=now)
         wanted = {
             i
             for i, v in enumerate(ordered)
-            if (keep_last is not None and i < len(ordered) - keep_last)
-            or (older_than is not None and v.timestamp < older_than)
+            if (keep_last is not None and i < len(ordered) - keep_last) or (older_than is not None and v.timestamp < older_than)
         }
         force = self.in_force(key, self.time(now), self.revision) if ordered else None
         limit = 0 if force is None else next(i for i, v in enumerate(ordered) if v is force)
@@ -601,9 +611,7 @@ class NaiveMap:
             else:
                 trial.put(op.key, op.value, op.timestamp, op.ttl, now=now)
             for revision, _, key, stamp in trial.log[before:]:
-                final[key, stamp] = next(
-                    v for v in trial.timeline[key] if v.revision == revision and v.timestamp == stamp
-                )
+                final[key, stamp] = next(v for v in trial.timeline[key] if v.revision == revision and v.timestamp == stamp)
         # What the block itself wrote and took back again leaves nothing.
         changes = list(final.values())
         for change in list(changes):

@@ -107,13 +107,17 @@ class MapMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock(START)
-        self.pairs = [Pair(self.make_map(self.clock), NaiveMap()) for _ in range(2)]
+        self.pairs = [Pair(self.make_map(self.clock), self.make_naive()) for _ in range(2)]
         self.kept: list[SnapshotPair] = []
         self.steps = 0
 
     def make_map(self, clock: Callable[[], float]) -> Any:
         """The map under test: anything with the sync face."""
         return chronomap.ChronoMap(clock=clock)
+
+    def make_naive(self) -> NaiveMap:
+        """A naive map with the same options."""
+        return NaiveMap()
 
     def teardown(self) -> None:
         """Every snapshot ever taken still answers; then both maps are closed."""
@@ -196,9 +200,7 @@ class MapMachine(RuleBasedStateMachine):
         for arguments in several:
             self.put(*arguments)
 
-    @rule(
-        key=keys, value=values, offset=st.sampled_from([0.5, 1, 2, 5]), ttl=ttls, seconds=st.sampled_from([0.5, 2, 20])
-    )
+    @rule(key=keys, value=values, offset=st.sampled_from([0.5, 1, 2, 5]), ttl=ttls, seconds=st.sampled_from([0.5, 2, 20]))
     def plan_and_wait(self, key: Any, value: Any, offset: float, ttl: float | None, seconds: float) -> None:
         """A schedule, and some time that passes: until it is due, or not yet, or until it has expired as well."""
         self.put(0, key, value, offset, "float", ttl)
@@ -333,22 +335,35 @@ class MapMachine(RuleBasedStateMachine):
                 f"undo({target})",
             )
 
-    @rule(strategy=st.sampled_from(["timestamp", "timestamp", "overwrite", "function"]), reverse=st.booleans())
-    def merge(self, strategy: str, reverse: bool) -> None:
-        """One pair into the other; a second time it adds nothing."""
+    @rule(
+        strategy=st.sampled_from(["timestamp", "timestamp", "overwrite", "function"]),
+        reverse=st.booleans(),
+        plan=st.none() | st.tuples(keys, st.sampled_from([1, 2, 5])),
+    )
+    def merge(self, strategy: str, reverse: bool, plan: tuple[Any, float] | None) -> None:
+        """One pair into the other; a second time it adds nothing, not even what was called off in between."""
         into, source = self.pairs[::-1] if reverse else self.pairs
+        if plan is not None:
+            self.put(self.pairs.index(source), plan[0], "planned", plan[1], "float", None)
 
         def both(key: Any, ours: Any, theirs: Any) -> Any:
             return [key, ours, theirs]
 
-        chosen: Any = both if strategy == "function" else strategy
-        into.real.merge(source.real, chosen)
-        into.naive.merge(source.naive, chosen, now=self.now)
+        self.merge_into(into, source, both if strategy == "function" else strategy)
         if strategy == "timestamp":
+            if plan is not None:
+                into.real.unschedule(plan[0])
+                into.naive.unschedule(plan[0], now=self.now)
             revision = into.real.revision
-            into.real.merge(source.real)
+            self.merge_into(into, source, strategy)
             assert into.real.revision == revision, "merging twice added something"
-        self.settle()  # the other map's deadlines may have passed here already
+
+    def merge_into(self, into: Pair, source: Pair, strategy: Any) -> None:
+        """On both sides; the other map's deadlines may have passed here already."""
+        into.real.merge(source.real, strategy)
+        into.naive.merge(source.naive, strategy, now=self.now)
+        self.settle()
+        assert into.real.revision == into.naive.revision, "merge"
 
     @rule(
         ops=st.lists(
@@ -396,9 +411,7 @@ class MapMachine(RuleBasedStateMachine):
 
         self.same(
             lambda: (block(), self.real.revision)[1],
-            lambda: self.naive.apply(
-                own, snapshot_revision=revision, keys_read=read, prefixes_read=walked, now=self.now
-            ),
+            lambda: self.naive.apply(own, snapshot_revision=revision, keys_read=read, prefixes_read=walked, now=self.now),
             "transaction",
         )
 
@@ -593,6 +606,18 @@ def spoil(value: Any) -> None:
         value["spoiled"] = True
 
 
+class RetentionMachine(MapMachine):
+    """The same for a map that forgets old versions by itself."""
+
+    def make_map(self, clock: Callable[[], float]) -> Any:
+        """Three versions of a key, none older than ten seconds."""
+        return chronomap.ChronoMap(clock=clock, retention=chronomap.Retention(max_versions=3, max_age=10))
+
+    def make_naive(self) -> NaiveMap:
+        """The same limits."""
+        return NaiveMap(max_versions=3, max_age=10)
+
+
 COMMON = settings(
     deadline=None,
     print_blob=True,  # a failure prints @reproduce_failure(...), which replays exactly it
@@ -608,6 +633,13 @@ class TestMapMachine(MapMachine.TestCase):  # type: ignore[misc,name-defined]
     """The sync map in memory: thousands of steps in well under a minute."""
 
     settings = settings(COMMON, max_examples=250, stateful_step_count=30)
+
+
+@pytest.mark.timeout(900)
+class TestRetentionMachine(RetentionMachine.TestCase):  # type: ignore[misc,name-defined]
+    """With retention, in fewer steps: most rules are the same code."""
+
+    settings = settings(COMMON, max_examples=60, stateful_step_count=30)
 
 
 @pytest.mark.soak
