@@ -1,163 +1,158 @@
-"""The whole map as plain data: what ``to_dict`` gives and every file of a whole map contains.
+"""Which values a file can hold: those of plain types, exactly, so that they come back as what they were.
 
-::
-
-    {"format": "chronomap/3", "version": "3", "revision": 2, "instants": [100.0, 101.0],
-     "store": {"a": [(100.0, 1, 1, None, "value"), (101.0, None, 2, None, "tombstone")]},
-     "pruned": {}, "snapshot_time": None}
-
-A row is (timestamp, value, revision, expires_at, kind). ChronoMap 2 wrote ``{"store": {key: [(timestamp, value), …]},
-"ttl": {key: expires_at}}``, which is read too.
+A subclass (an IntEnum, a namedtuple, an OrderedDict) is refused, because a file would bring back its base. So is what
+contains itself or is nested very deep. The same rule holds for JSON, pickles and change lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
-from math import inf, isfinite
-from typing import Any
+import datetime
+import decimal
+import fractions
+import math
+import reprlib
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
-from chronomap.core.records import CANCELLED, NEVER, Entry
-from chronomap.core.store import Store
-from chronomap.core.values import MISSING, capture, release
-from chronomap.core.view import View
-from chronomap.errors import ChronoMapValueError
+from chronomap.errors import ChronoMapTypeError
 
-FORMAT = "chronomap/3"
-KINDS = {"value", "tombstone", "cancellation"}
+DEPTH: Final = 100
+"""Levels of nesting: reading so many tuples takes 500 of the 1000 stack frames that Python has by default."""
 
-
-def dump(view: View) -> dict[str, Any]:
-    """The map with its history, and its schedule, as a view knows it."""
-    store: dict[Any, list[tuple[Any, ...]]] = {}
-    pruned = {}
-    for key in list(view.store.timelines):
-        timeline = view.timeline(key)
-        rows = [] if timeline is None else [_row(entry) for entry in timeline.entries(view.revision)]
-        if not rows or timeline is None:
-            continue
-        store[key] = rows
-        if timeline.floor is not None:
-            pruned[key] = timeline.floor
-    return {
-        "format": FORMAT,
-        "version": "3",
-        "revision": view.revision,
-        "instants": list(view.store.instants[: view.revision]),
-        "store": store,
-        "pruned": pruned,
-        "snapshot_time": None,
+SCALARS: Final = frozenset(
+    {
+        type(None), bool, int, float, complex, str, bytes, bytearray, range,
+        datetime.date, datetime.timedelta, decimal.Decimal,
     }
+)  # fmt: skip
+"""Types about whose instances nothing more needs to be asked."""
+
+WRAPPING: Final = 4
+"""Levels of containers around a value in what ``dump`` gives."""
+
+UUID_END: Final = 1 << 128
+ROWS: Final = "store"
+
+Place = tuple["Place | None", str, Any]
+"""Where a value stands: what holds it, in which way, and under which index or key."""
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
-    expires_at = None if entry.expires_at == NEVER else entry.expires_at
-    if entry.value is MISSING or entry.value is CANCELLED:
-        kind = "tombstone" if entry.value is MISSING else "cancellation"
-        return (entry.timestamp, None, entry.revision, expires_at, kind)
-    return (entry.timestamp, release(entry.value), entry.revision, expires_at, "value")
+def check(value: Any, name: Callable[[], str], depth: int = DEPTH) -> None:
+    """Refuse what would not come back from a file as it is.
 
-
-def load(store: Store, data: Mapping[str, Any], now: float) -> None:
-    """Fill a new store; everything is checked before anything is loaded.
+    Args:
+        value: Any object.
+        name: Tells what to call it in the message.
+        depth: How many levels of containers it may have.
 
     Raises:
-        ChronoMapValueError: If the data is not what ``dump`` or ChronoMap 2 gives.
+        ChronoMapTypeError: Naming the place in the value and the type that stands there.
     """
-    if not isinstance(data, Mapping):
-        raise ChronoMapValueError(f"not a saved ChronoMap: expected a mapping, got {type(data).__name__}")
-    if data.get("format") == FORMAT:
-        instants, timelines, floors = _check_current(data)
-    elif "format" in data:
-        raise ChronoMapValueError(f"this version cannot read the format {data['format']!r}; a newer ChronoMap may")
-    else:
-        instants, timelines, floors = _convert(data, now)
-    store.instant = instants[-1] if instants else -inf
-    for key, entries in timelines.items():
-        store.restore(key, entries, floors.get(key))
-    store.restored(instants, len(instants))
+    if type(value) not in SCALARS:
+        _Walk(name, depth).height(value, None, 0)
 
 
-Loaded = tuple[list[float], dict[Any, list[Entry]], dict[Any, tuple[float, int]]]
+def check_dump(mapping: Mapping[str, Any]) -> None:
+    """The same for all that ``dump`` gave; the message names the key."""
+    for name, part in mapping.items():
+        if name != ROWS:
+            check(part, lambda name=name: repr(name))  # type: ignore[misc]
+            continue
+        for key, rows in part.items():
+            check(key, lambda key=key: f"the key {shown(key)}")  # type: ignore[misc]
+            for row in rows:
+                if type(row[1]) not in SCALARS:
+                    check(row[1], lambda key=key, row=row: f"the value of key {shown(key)} at timestamp {row[0]}")  # type: ignore[misc]
 
 
-def _check_current(data: Mapping[str, Any]) -> Loaded:
-    instants = _expect(data, "instants", list)
-    revision = data.get("revision")
-    if revision != len(instants) or isinstance(revision, bool):
-        raise ChronoMapValueError(f"'revision' is {revision!r}, but there are {len(instants)} instants")
-    for instant in instants:
-        _number(instant, "an instant")
-    if instants != sorted(instants):
-        raise ChronoMapValueError("the instants decrease")
-    timelines = {}
-    for key, rows in _expect(data, "store", Mapping).items():
-        if not isinstance(rows, list | tuple) or not rows:
-            raise ChronoMapValueError(f"key {key!r} has no list of versions")
-        entries = [_entry(key, row, len(instants)) for row in rows]
-        stamps = [entry[:2] for entry in entries]
-        if any(one >= two for one, two in pairwise(stamps)):
-            raise ChronoMapValueError(f"the versions of key {key!r} are not in order of timestamp and revision")
-        timelines[key] = entries
-    floors = {}
-    for key, floor in _expect(data, "pruned", Mapping).items():
-        if key not in timelines or not isinstance(floor, list | tuple) or len(floor) != 2:  # noqa: PLR2004
-            raise ChronoMapValueError(f"'pruned' of key {key!r} is not a timestamp and a revision")
-        floors[key] = (_number(floor[0], "a pruned timestamp"), _revision(key, floor[1], len(instants)))
-    return [float(instant) for instant in instants], timelines, floors
-
-
-def _entry(key: Any, row: Any, revisions: int) -> Entry:
-    if not isinstance(row, list | tuple) or len(row) != 5:  # noqa: PLR2004
-        raise ChronoMapValueError(f"a version of key {key!r} is not (timestamp, value, revision, expires_at, kind): {row!r}")
-    timestamp, value, revision, expires_at, kind = row
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ChronoMapValueError(f"a version of key {key!r} is of the unknown kind {kind!r}")
-    kept = capture(value) if kind == "value" else MISSING if kind == "tombstone" else CANCELLED
-    until = NEVER if expires_at is None else _number(expires_at, f"an expiry of key {key!r}")
-    return Entry(_number(timestamp, f"a timestamp of key {key!r}"), _revision(key, revision, revisions), kept, until)
-
-
-def _convert(data: Mapping[str, Any], now: float) -> Loaded:
-    """What ChronoMap 2 wrote, with one commit per version, in the order of their timestamps."""
-    ttl = data.get("ttl") or {}
-    if not isinstance(ttl, Mapping):
-        raise ChronoMapValueError("'ttl' is not a mapping of keys to expiry times")
-    found: list[tuple[float, Any, Any, bool]] = []
-    for key, rows in _expect(data, "store", Mapping).items():
-        if not isinstance(rows, list | tuple):
-            raise ChronoMapValueError(f"key {key!r} has no list of versions")
-        for index, row in enumerate(rows):
-            if not isinstance(row, list | tuple) or len(row) != 2:  # noqa: PLR2004
-                raise ChronoMapValueError(f"a version of key {key!r} is not (timestamp, value): {row!r}")
-            found.append((_number(row[0], f"a timestamp of key {key!r}"), key, row[1], index == len(rows) - 1))
-    found.sort(key=lambda version: version[0])
-    timelines: dict[Any, list[Entry]] = {}
-    for revision, (timestamp, key, value, last) in enumerate(found, 1):
-        expires_at = _number(ttl[key], f"the ttl of key {key!r}") if last and key in ttl else NEVER
-        timelines.setdefault(key, []).append(Entry(timestamp, revision, capture(value), expires_at))
-    return [min(timestamp, now) for timestamp, *_ in found], timelines, {}
-
-
-def _expect(data: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
-    if not isinstance(value := data.get(name), kind):
-        raise ChronoMapValueError(f"not a saved ChronoMap: {name!r} is missing or of the wrong type")
-    return value
-
-
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ChronoMapValueError(f"{what} is not a number: {value!r}")
+def shown(value: Any) -> str:
+    """A short text for a message; anything may be shown, also what has no text of its own."""
     try:
-        number = float(value)
-    except OverflowError:
-        number = inf
-    if not isfinite(number):
-        raise ChronoMapValueError(f"{what} is not finite: {value!r}")
-    return number
+        return reprlib.repr(value)
+    except Exception:  # noqa: BLE001 - a foreign __repr__ may raise anything, and an int too long for text does
+        return f"<{type(value).__name__}>"
 
 
-def _revision(key: Any, value: Any, newest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= newest:
-        raise ChronoMapValueError(f"a revision of key {key!r} is not between 1 and {newest}: {value!r}")
-    return value
+class _Walk:
+    """One look through a value. What is reached twice is looked at once: its size need not follow its memory."""
+
+    def __init__(self, name: Callable[[], str], limit: int) -> None:
+        self.limit = limit
+        self.name = name
+        self.heights: dict[int, int | None] = {}  # by id; None while it is being looked at
+
+    def height(self, value: Any, place: Place | None, depth: int) -> int:
+        """How many levels of containers a value has."""
+        kind = type(value)
+        if kind in SCALARS:
+            return 0
+        if kind not in CONTAINERS:
+            if not _is_plain(value):
+                self.refuse(value, place)
+            return 0
+        known = self.heights.get(id(value), -1)
+        if known is None:
+            raise ChronoMapTypeError(f"{self._where(place)} contains itself; such a value cannot be written to a file")
+        if known < 0:
+            self.heights[id(value)] = None
+            known = self._height_of_container(value, place, depth)
+            self.heights[id(value)] = known
+        if depth + known > self.limit:
+            raise ChronoMapTypeError(f"{self._where(None)} is nested deeper than {self.limit} levels")
+        return known
+
+    def _height_of_container(self, value: Any, place: Place | None, depth: int) -> int:
+        if depth >= self.limit:
+            raise ChronoMapTypeError(f"{self._where(None)} is nested deeper than {self.limit} levels")
+        if type(value) is dict:
+            keys = (((place, "key", key), key) for key in value)
+            items = (((place, "item", key), item) for key, item in value.items())
+            return 1 + max(self._highest(keys, depth + 1), self._highest(items, depth + 1))
+        if SCALARS.issuperset(map(type, value)):
+            return 1
+        return 1 + self._highest((((place, "item", index), item) for index, item in enumerate(value)), depth + 1)
+
+    def _highest(self, items: Iterable[tuple[Place, Any]], depth: int) -> int:
+        return max((self.height(item, place, depth) for place, item in items), default=0)
+
+    def refuse(self, value: Any, place: Place | None) -> None:
+        """Raise, saying what stands where."""
+        kind = type(value)
+        raise ChronoMapTypeError(
+            f"{self._where(place)} is of type {kind.__module__}.{kind.__qualname__} and would not come back from a "
+            f"file as it is; plain data can be written: {PLAIN_TYPES}"
+        )
+
+    def _where(self, place: Place | None) -> str:
+        steps = []
+        while place is not None:
+            place, how, at = place
+            steps.append(f"[{shown(at)}]" if how == "item" else f" (its key {shown(at)})")
+        return self.name() + "".join(reversed(steps))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an object that is neither a scalar nor a container is plain, by its exact type and what it is made of."""
+    kind = type(value)
+    if kind is datetime.datetime or kind is datetime.time:
+        return value.tzinfo is None or _is_plain(value.tzinfo)
+    if kind is datetime.timezone:
+        return all(type(part) in (datetime.timedelta, str) for part in value.__getinitargs__())
+    if kind is zoneinfo.ZoneInfo:
+        return type(value.key) is str  # one read from a file object has no key to find it by
+    if kind is uuid.UUID:
+        number = getattr(value, "int", None)  # a forged pickle may have left it out
+        return type(number) is int and 0 <= number < UUID_END
+    if kind is fractions.Fraction:
+        over, under = getattr(value, "_numerator", None), getattr(value, "_denominator", None)
+        return type(over) is int and type(under) is int and under > 0 and math.gcd(over, under) == 1
+    return False
+
+
+CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
+PLAIN_TYPES: Final = (
+    "None, bool, int, float, complex, str, bytes, bytearray, range, date, time, datetime, timedelta, timezone, "
+    "ZoneInfo, Decimal, Fraction, UUID, and list, tuple, dict, set, frozenset of these, but no subclasses of them"
+)

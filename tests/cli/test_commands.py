@@ -92,9 +92,7 @@ def test_failures_say_what_is_wrong(
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[", b"\xff\xfe", b'{"a": 1}\n', b"[" * 100_000])
 @pytest.mark.parametrize("name", ["bad.json", "bad.pkl", "bad.jsonl", "bad.jsonl.gz"])
-def test_a_broken_file_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
-) -> None:
+def test_a_broken_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes) -> None:
     """The message names the file."""
     (tmp_path / name).write_bytes(content)
     code = main(["stats", str(tmp_path / name)])
@@ -142,9 +140,7 @@ def test_diff(saved: str, capsys: pytest.CaptureFixture[str]) -> None:
         "-\tage\t36\t",
         '~\tname\t"ada"\t"eve"',
     ]
-    assert json.loads(out(capsys, "diff", saved, "r1", "r2", "--json")) == [
-        {"key": "age", "kind": "added", "after": 36}
-    ]
+    assert json.loads(out(capsys, "diff", saved, "r1", "r2", "--json")) == [{"key": "age", "kind": "added", "after": 36}]
     assert out(capsys, "diff", saved, "250", "250") == ""
 
 
@@ -185,9 +181,7 @@ def test_change_lines_through_a_pipe(saved: str, tmp_path: Path) -> None:
 
 def test_a_reader_that_goes_away() -> None:
     """As with any Unix tool: silence, and the exit code of SIGPIPE."""
-    with subprocess.Popen(
-        [*MODULE, "export", str(HISTORY), "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([*MODULE, "export", str(HISTORY), "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b"{")
@@ -199,9 +193,7 @@ def test_a_reader_that_goes_away() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_interrupted() -> None:
     """Ctrl-C ends with 130."""
-    with subprocess.Popen(
-        [*MODULE, "shell"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([*MODULE, "shell"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"put a 1\nsleep 60\n")

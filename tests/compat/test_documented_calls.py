@@ -468,9 +468,7 @@ def test_signature(face: type, name: str) -> None:
     assert [(p.name, p.default, p.kind) for p in documented] == [
         (p.name, p.default, p.kind) for p in parameters[: len(documented)]
     ]
-    assert all(
-        p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters[len(documented) :]
-    )
+    assert all(p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters[len(documented) :])
 
 
 def test_constructors() -> None:

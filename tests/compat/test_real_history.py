@@ -65,9 +65,7 @@ def last_of_timestamp(commits: list[GitCommit], truth: list[dict[str, Any]]) -> 
     last = {commit.timestamp: commit.number for commit in commits}
     when = {commit.number: commit.timestamp for commit in commits}
     return [
-        (when[line["commit"]], line["files"], line["digest"])
-        for line in truth
-        if last[when[line["commit"]]] == line["commit"]
+        (when[line["commit"]], line["files"], line["digest"]) for line in truth if last[when[line["commit"]]] == line["commit"]
     ]
 
 

@@ -1,0 +1,61 @@
+"""What is asked of every part of a file that anybody could have written; each says where the part stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import inf, isfinite
+from typing import Any, NamedTuple
+
+from chronomap.core.records import Entry
+from chronomap.core.values import capture
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
+from chronomap.formats.plain import shown
+
+
+class Contents(NamedTuple):
+    """What a store is filled with, checked: ``(key, entries, what was pruned)`` and the instants of all commits."""
+
+    keys: list[tuple[Any, list[Entry], tuple[float, int] | None]]
+    instants: list[float]
+
+
+def of_type(expected: type | tuple[type, ...], given: Any, place: str) -> Any:
+    """The part itself, if it is of an expected type."""
+    if not isinstance(given, expected):
+        raise ChronoMapValueError(f"{place}: not expected to be of type {type(given).__name__}")
+    return given
+
+
+def number(given: Any, place: str) -> float:
+    """A finite number as a float."""
+    if type(given) not in (int, float):
+        raise ChronoMapValueError(f"{place}: not a number, but of type {type(given).__name__}")
+    try:
+        value = float(given)
+    except OverflowError:
+        value = inf
+    if not isfinite(value):
+        raise ChronoMapValueError(f"{place}: not a finite number")
+    return value
+
+
+def whole(given: Any, place: str, least: int, most: int | None = None) -> int:
+    """An integer within bounds, both inclusive."""
+    if type(given) is not int or given < least or (most is not None and given > most):
+        bounds = f"{least} or more" if most is None else f"from {least} to {most}"
+        raise ChronoMapValueError(f"{place}: not an integer {bounds}: {shown(given)}")
+    return given
+
+
+def captured(value: Any, place: str) -> Any:
+    """The value as a store keeps it."""
+    try:
+        return capture(value)
+    except ChronoMapTypeError as error:
+        raise ChronoMapTypeError(f"{place}: {error}") from error
+
+
+def sorted_up(numbers: Sequence[float]) -> bool:
+    """Whether no number is smaller than the one before it."""
+    return all(one <= two for one, two in pairwise(numbers))
