@@ -155,10 +155,11 @@ class Store:
             self.feed.tail.append(commit)
             self.revision = revision
             timeline.settled = value
-            if self.recency.last is not key:
-                self.recency.place(key, now)
+            recency = self.recency
+            if recency.last is key:
+                recency.timestamp, recency.revision = now, revision
             else:
-                self.recency.newest = now
+                recency.place(key, now, revision)
             if not revision % TRIM_EVERY:
                 self.feed.trim()
         except BaseException:
@@ -545,7 +546,7 @@ class Store:
                 if timeline.settled is MISSING:
                     self.recency.remove(key)
                 else:
-                    self.recency.place(key, timeline.timestamps[-1])
+                    self.recency.place(key, timeline.timestamps[-1], timeline.revisions[-1])
             else:
                 self._place(key, timeline, now)
             if kind != "activate" and value is not CANCELLED:
@@ -568,7 +569,7 @@ class Store:
         except Pruned:
             entry = None
         if entry is not None and entry.holds(now):
-            self.recency.place(key, entry.timestamp)
+            self.recency.place(key, entry.timestamp, entry.revision)
         else:
             self.recency.remove(key)
 

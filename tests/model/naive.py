@@ -135,6 +135,12 @@ class NaiveMap:
         other.fallen_due = set(self.fallen_due)
         return other
 
+    def unlimited(self) -> NaiveMap:
+        """A copy to try something out on, which retention does not cut."""
+        other = self.copy()
+        other.max_versions = other.max_age = None
+        return other
+
     # The rule ---------------------------------------------------------------------------------------------------
 
     @property
@@ -603,7 +609,7 @@ class NaiveMap:
         if ops and any(has_prefix(key, prefix) for key in changed for prefix in prefixes):
             raise Conflict(changed)
         # Each write sees the ones before it; at one timestamp of one revision the last one stays.
-        trial, final = self.copy(), {}
+        trial, final = self.unlimited(), {}
         for op in ops:
             before = len(trial.log)
             if op.delete:
@@ -615,7 +621,7 @@ class NaiveMap:
         # What the block itself wrote and took back again leaves nothing.
         changes = list(final.values())
         for change in list(changes):
-            without = self.copy()
+            without = self.unlimited()
             without.commit([c for c in changes if c is not change], now)
             there = (change.key, change.timestamp, without.revision)
             needless = {

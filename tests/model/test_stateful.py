@@ -334,6 +334,7 @@ class MapMachine(RuleBasedStateMachine):
                 lambda: self.naive.undo(target, now=self.now),
                 f"undo({target})",
             )
+            self.settle()  # what is brought back may have expired long since
 
     @rule(
         strategy=st.sampled_from(["timestamp", "timestamp", "overwrite", "function"]),
@@ -341,7 +342,7 @@ class MapMachine(RuleBasedStateMachine):
         plan=st.none() | st.tuples(keys, st.sampled_from([1, 2, 5])),
     )
     def merge(self, strategy: str, reverse: bool, plan: tuple[Any, float] | None) -> None:
-        """One pair into the other; a second time it adds nothing, not even what was called off in between."""
+        """One pair into the other; a second time it adds nothing but what was called off here in between."""
         into, source = self.pairs[::-1] if reverse else self.pairs
         if plan is not None:
             self.put(self.pairs.index(source), plan[0], "planned", plan[1], "float", None)
@@ -356,7 +357,7 @@ class MapMachine(RuleBasedStateMachine):
                 into.naive.unschedule(plan[0], now=self.now)
             revision = into.real.revision
             self.merge_into(into, source, strategy)
-            assert into.real.revision == revision, "merging twice added something"
+            assert plan is not None or into.real.revision == revision, "merging twice added something"
 
     def merge_into(self, into: Pair, source: Pair, strategy: Any) -> None:
         """On both sides; the other map's deadlines may have passed here already."""
@@ -409,11 +410,12 @@ class MapMachine(RuleBasedStateMachine):
                         assert tx.delete(arguments[0]) == (arguments[0] in as_the_block_sees_it())
                         own.append(Op(arguments[0], delete=True))
 
-        self.same(
-            lambda: (block(), self.real.revision)[1],
-            lambda: self.naive.apply(own, snapshot_revision=revision, keys_read=read, prefixes_read=walked, now=self.now),
-            "transaction",
+        got = outcome(lambda: (block(), self.real.revision)[1])
+        wanted = outcome(
+            lambda: self.naive.apply(own, snapshot_revision=revision, keys_read=read, prefixes_read=walked, now=self.now)
         )
+        # A conflict and a write to a pruned stretch may come together: which one is told is free.
+        assert got == wanted or got[0] == wanted[0] == "refused", f"transaction: {got} is not {wanted}"
 
     # Pruning and snapshots --------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Measures this ChronoMap and the one on PyPI side by side: ``make bench``."""
