@@ -230,15 +230,7 @@ class Store:
         if timeline is None or self._erased.get(key) == timeline.changed:
             return 0
         removed = len(timeline)
-        revision = self._commit(now, (Record("erase", key, MISSING, MISSING, now, NEVER),))
-        empty = Timeline().add(now, revision, MISSING, NEVER)
-        empty.changed = revision
-        empty.settle(now, revision)
-        self.timelines[key] = empty
-        self._erased[key] = revision
-        for view in self._pins:
-            view.kept[key] = empty
-        self.feed.erase(key)
+        self._commit(now, (Record("erase", key, MISSING, MISSING, now, NEVER),))
         self.deletes += 1
         return removed
 
@@ -540,6 +532,8 @@ class Store:
     def _finish(self, now: float, revision: int, records: tuple[tuple[Any, ...], ...]) -> None:
         """Bring the indexes up to date with a published commit. May be repeated."""
         for kind, key, value, _, timestamp, expires_at in records:
+            if kind == "erase":
+                self._scrub(key, now, revision)
             timeline = self.timelines[key]
             timeline.settle(now, revision)
             if timeline.settled is not UNSETTLED and timeline.settled is timeline.values[-1]:
@@ -555,6 +549,16 @@ class Store:
                 self._prune(key, now, self.retention.max_versions, self.retention.oldest(now))
         if len(self.deadlines) >= SWEEP_FROM:
             self.deadlines.sweep(self._stands)
+
+    def _scrub(self, key: Any, now: float, revision: int) -> None:
+        """Leave nothing of an erased key but a tombstone, here, in the feed and in every snapshot."""
+        empty = Timeline().add(now, revision, MISSING, NEVER)
+        empty.changed = revision
+        self.timelines[key] = empty
+        for view in self._pins:
+            view.kept[key] = empty
+        self.feed.erase(key)
+        self._erased[key] = revision
 
     def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
         """Note when a version will expire and, if it is dated later than now, fall due (a tombstone may as well)."""
