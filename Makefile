@@ -11,7 +11,7 @@ TYPED  := chronomap $(wildcard examples/*.py tests/typing/*.py)
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ruff format typecheck imports changelog links bench clean
+.PHONY: help demo test lint ruff format typecheck imports changelog links soak bench clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,9 @@ changelog: $(VENV)/.stamp-dev  ## Check the fragments in changelog.d by building
 
 links: $(VENV)/.stamp-dev  ## Check that relative links in the documentation lead somewhere
 	$(BIN)/python .ci/check_links.py
+
+soak: $(VENV)/.stamp-dev  ## Run the random model test for a long time
+	CHRONOMAP_SOAK=1 $(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/.stamp-dev  ## Measure
 	$(BIN)/python -m benchmarks

@@ -321,6 +321,7 @@ class AsyncSnapshotContext:
             raise ChronoMapError("the block was left without having been entered")
         block.active = False
         self._face._owner.blocks -= 1
+        self._face._owner.look_again()
         current.reset(self._token)
         if error is None or not block.revisions:
             return

@@ -282,7 +282,9 @@ class Face(Readable[K, V]):
 
     def remove_change_callback(self, callback: Callback) -> bool:
         """Stop calling a callback; False if it was not registered."""
-        return self._owner.hooks.remove(callback)
+        removed = self._owner.hooks.remove(callback)
+        self._owner.look_again()
+        return removed
 
     def get_stats(self) -> dict[str, int]:
         """Counters since the map was made or ``reset_stats`` was called, and its present size.

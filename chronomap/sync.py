@@ -525,6 +525,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
             raise
         finally:
             self._owner.blocks -= 1
+            self._owner.look_again()
             current.reset(token)
 
     def merge(self, other: Readable[K, V], strategy: str | Choose = "timestamp") -> int:

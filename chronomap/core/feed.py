@@ -67,10 +67,6 @@ class Feed:
         index = revision - floor - 1
         return as_commit(commits[index]) if 0 <= index < len(commits) else None
 
-    def ends_with(self, commit: PlainCommit) -> bool:
-        """Whether this very commit is the newest."""
-        return bool(self.tail) and self.tail[-1] is commit
-
     def cut_after(self, revision: int) -> None:
         """Take back commits that were never published."""
         floor, commits = self._state

@@ -103,6 +103,7 @@ class Owner:
         self.hooks = Hooks()
         self.blocks = 0  # how many snapshot contexts are open
         self.parked: dict[int, Bell] = {}
+        self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
         self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
         self.alarm: Callable[[], None] | None = None
         self.alarm_due: float = NEVER
@@ -293,6 +294,10 @@ class Owner:
         commits = self.announce(before, after)
         if self.hooks.asynchronous and self.finish is not None:
             self.finish(commits)
+
+    def look_again(self) -> None:
+        """Find out whether anybody still observes: plain puts are faster when nobody does."""
+        self.observed = self.closed or bool(self.hooks) or self.blocks > 0 or len(self.streams) > 0
 
     def wake(self) -> None:
         """Wake the parked watchers."""

@@ -102,6 +102,7 @@ class _Stream(Generic[K, V]):
         self._cursor = cursor
         self._closed = False
         self._bell: Bell | None = None
+        owner.streams.add(self)
         owner.observed = True
 
     @property
@@ -121,6 +122,8 @@ class _Stream(Generic[K, V]):
     def _end(self) -> None:
         self._closed = True
         self._owner.parked.pop(id(self), None)
+        self._owner.streams.discard(self)
+        self._owner.look_again()
         if self._bell is not None:
             self._bell.ring()
 

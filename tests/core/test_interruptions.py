@@ -25,6 +25,7 @@ WRITES: dict[str, Write] = {
     "put_now": lambda store: store.put_now(NOW, "a", "after"),
     "put_many": lambda store: store.put_many(NOW, {"a": "after", "new": "after", "c": "after"}),
     "rollback": lambda store: store.rollback(NOW, 2),
+    "erase": lambda store: store.erase(NOW, "a"),
     "delete": lambda store: store.delete(NOW, "a"),
 }
 

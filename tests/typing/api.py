@@ -1,0 +1,41 @@
+"""The public surface as a user writes it: checked by the type checker, never run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import assert_type
+
+from chronomap import AsyncChronoMap, Change, ChronoMap, Retention, Snapshot, Version
+
+
+def plain() -> None:
+    """Keys and values keep their types through the sync face."""
+    cm: ChronoMap[str, int] = ChronoMap(retention=Retention(max_versions=10))
+    assert_type(cm.put("a", 1, datetime.now(UTC), ttl=5), int)
+    assert_type(cm["a"], int)
+    assert_type(cm.latest(), dict[str, int])
+    assert_type(cm.history("a"), list[tuple[float, int]])
+    assert_type(cm.versions("a"), list[Version[str, int]])
+    assert_type(cm.snapshot(), Snapshot[str, int])
+    assert_type(cm.snapshot()["a"], int)
+    assert_type(cm.get_latest_keys(3), list[tuple[str, float, int]])
+    assert_type(cm.update("a", lambda number: number + 1), int)
+    for change in cm.watch(prefix="a", timeout=0):
+        assert_type(change, Change[str, int])
+    with cm.transaction() as tx:
+        tx.put("a", 2)
+    with cm.snapshot_context() as same:
+        assert_type(same, ChronoMap[str, int])
+
+
+async def awaited() -> None:
+    """And through the async one."""
+    async with AsyncChronoMap[str, bytes]() as cm:
+        assert_type(await cm.put("a", b"1"), int)
+        assert_type(await cm.latest(), dict[str, bytes])
+        assert_type(cm["a"], bytes)
+        assert_type(cm.bridge(), ChronoMap[str, bytes])
+        async for change in cm.watch("a", initial=True):
+            assert_type(change.value, bytes | None)
+        async with cm.transaction() as tx:
+            await tx.put("a", b"2")
