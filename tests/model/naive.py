@@ -533,22 +533,29 @@ class NaiveMap:
 
     def undo(self, revision: int, *, now: float) -> int:
         """The inverse of one commit, unless a later one touched its keys (decision 9)."""
-        self.settle(now)
-        now = self.time(now)
         if revision > self.revision:
             raise FutureRevision(revision)
-        lines = [line for line in self.log if line[0] == revision and line[1] != "activate"]
-        keys = list(dict.fromkeys(key for _, _, key, _ in lines))
+        return self.undo_block({revision}, now=now)
+
+    def undo_block(self, revisions: set[int], *, now: float) -> int:
+        """The inverse of one block's commits, unless another one touched a key after the block did (decision 10)."""
+        self.settle(now)
+        now = self.time(now)
+        lines = [line for line in self.log if line[0] in revisions and line[1] != "activate"]
+        first = {key: min(r for r, _, k, _ in lines if k == key) for _, _, key, _ in lines}
         if any(kind == "erase" for _, kind, _, _ in lines):
-            raise Compacted(revision)
-        # What fell due since is nobody's change: it follows from the versions that were there.
-        if any(r > revision and key in keys and kind not in ("activate", "expire") for r, kind, key, _ in self.log):
-            raise Conflict(revision)
-        changes = [c for key in keys for c in self.restoration(key, revision - 1, now, self)]
-        for key in keys:
-            instant = self.instants[revision - 1]
-            written = {v.timestamp for v in self.timeline[key] if v.revision == revision and v.timestamp < instant}
-            changes += [c for t in sorted(written) for c in self.exactly(key, t, revision - 1, self)]
+            raise Compacted(revisions)
+        for revision, kind, key, _ in self.log:
+            # What fell due since is nobody's change: it follows from the versions that were there.
+            others = revision not in revisions and kind not in ("activate", "expire")
+            if others and key in first and revision > first[key]:
+                raise Conflict(key)
+        changes: list[NaiveVersion] = []
+        for key, revision in first.items():
+            changes += self.restoration(key, revision - 1, now, self)
+            written = [v for v in self.timeline[key] if v.revision in revisions]
+            back_dated = {v.timestamp for v in written if v.timestamp < self.instants[v.revision - 1]}
+            changes += [c for t in sorted(back_dated) for c in self.exactly(key, t, revision - 1, self)]
         return self.commit(changes, now, "undo")
 
     def merge(

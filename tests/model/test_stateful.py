@@ -21,6 +21,7 @@ import copy
 import os
 import random
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -336,6 +337,36 @@ class MapMachine(RuleBasedStateMachine):
             )
             self.settle()  # what is brought back may have expired long since
 
+    @rule(several=st.lists(puts, max_size=3), key=keys, rival=st.none() | puts, last=st.none() | puts)
+    def failing_block(self, several: list[Any], key: Any, rival: Any, last: Any) -> None:
+        """A block that raises takes back its own commits, unless another thread touched the same keys meanwhile."""
+        own: set[int] = set()
+
+        def mine(write: Callable[..., None], *arguments: Any) -> None:
+            before = self.naive.revision
+            write(*arguments)
+            own.update(range(before + 1, self.naive.revision + 1))
+
+        def block() -> int:
+            try:
+                with self.real.snapshot_context():
+                    for _, *arguments in several:
+                        mine(self.put, 0, *arguments)
+                    if rival is not None:
+                        in_another_thread(lambda: self.put(0, *rival[1:]))
+                    mine(self.delete, 0, key, None)
+                    if last is not None:
+                        mine(self.put, 0, *last[1:])
+                    raise BlockFailedError
+            except BlockFailedError:
+                return int(self.real.revision)
+            except REFUSALS as error:
+                assert isinstance(error.__cause__ or error.__context__, BlockFailedError)
+                raise
+
+        self.same(block, lambda: self.naive.undo_block(own, now=self.now), "a block that failed")
+        self.settle()
+
     @rule(
         strategy=st.sampled_from(["timestamp", "timestamp", "overwrite", "function"]),
         reverse=st.booleans(),
@@ -594,6 +625,16 @@ class MapMachine(RuleBasedStateMachine):
                     lambda: seen(self.naive.version(key, t, revision=r, now=self.now)),
                     f"version({key!r}, {t}, revision={r})",
                 )
+
+
+class BlockFailedError(Exception):
+    """What goes wrong in a block."""
+
+
+def in_another_thread(write: Callable[[], None]) -> None:
+    """Somebody else's write, done when this returns."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write).result()
 
 
 def spoil(value: Any) -> None:
