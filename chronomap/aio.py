@@ -17,7 +17,7 @@ import anyio.lowlevel
 
 from chronomap import formats
 from chronomap.core.draft import Draft
-from chronomap.core.records import Change, Version
+from chronomap.core.records import NEVER, Change, Version
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED
 from chronomap.core.timestamps import Timestamp, seconds
@@ -41,6 +41,7 @@ from chronomap.face import (
 from chronomap.runtime.blocks import Block, current
 from chronomap.runtime.hooks import Callback
 from chronomap.runtime.owner import Owner
+from chronomap.runtime.ports import Port
 from chronomap.runtime.service import Service
 from chronomap.runtime.watch import ChangeStream, Cursor
 from chronomap.sync import ChronoMap, Transaction
@@ -388,8 +389,8 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
             await self._breathe()
         owner = self._owner
         store = owner.store
-        if not owner.mailbox and not owner.closed and owner.baton.acquire(False):  # noqa: FBT003
-            owner.start_turn()
+        owner.check_reentry()
+        if not owner.mailbox and not owner.closed and owner.begin_turn():
             before = store.revision
             try:
                 reply = operation(owner.clock(), *arguments)
@@ -421,6 +422,8 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         hooks = self._owner.hooks
         if not hooks.asynchronous:
             return
+        if self._service.port is None:
+            self._service.ensure()
         pending = hooks.pending(commits)
         try:
             await hooks.run_async(pending)
@@ -654,6 +657,8 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         async callback, that callback is cancelled too, and those after it run in the background.
         """
         self._add_callback(callback, allow_async=True)
+        if self._owner.hooks.asynchronous and Port.here() is not None:
+            self._service.ensure()
 
     def watch(
         self,
@@ -665,6 +670,8 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         initial: bool = False,
     ) -> ChangeStream[K, V]:
         """Follow changes, in revision order: ``async for change in cm.watch(): …``. See ``ChronoMap.watch``."""
+        if self._store.deadlines.next_due != NEVER:
+            self._service.alarm()
         return ChangeStream(self._owner, Cursor(self._pin(), key, prefix_text(prefix), where, since, initial=initial))
 
     # -- files ---------------------------------------------------------------------------------------------------------

@@ -75,12 +75,13 @@ class Feed:
     def erase(self, key: object) -> None:
         """Remove every value of a key. O(commits retained)."""
         floor, commits = self._state
+        erased = {key}  # compares as a dict does: by hash first
         scrubbed: list[PlainCommit] = [
             (
                 commit.revision,
                 commit.instant,
                 tuple(
-                    record._replace(value=MISSING, previous=MISSING) if record.key == key else record
+                    record._replace(value=MISSING, previous=MISSING) if record.key in erased else record
                     for record in commit.records
                 ),
             )

@@ -71,6 +71,7 @@ class Recency:
             n: How many.
             stamp: Tells the timestamp and revision of a present key.
         """
+        n = min(n, len(self))
         recent = islice(reversed(self._recent), n)
         older: dict[Any, tuple[float, int, int, Any]] = {}
         while self._heap and len(older) < n:

@@ -119,12 +119,21 @@ class Store:
             self._check_conditions(now, key, if_revision, if_absent, expected)
         when = now if timestamp is None else seconds(timestamp)
         expires_at = NEVER if ttl is None else max(now, when) + duration(ttl)
-        revision = self._commit(now, (self._plan(key, value, when, expires_at),))
+        record = self._plan(key, value, when, expires_at)
+        revision = self._commit(now, (record,)) if request_id is None else self._commit_once(now, record, request_id)
         self.writes += 1
-        if request_id is not None:
-            self._requests[request_id] = (key, revision)
-            if len(self._requests) > REMEMBERED_REQUESTS:
-                del self._requests[next(iter(self._requests))]
+        return revision
+
+    def _commit_once(self, now: float, record: Record, request_id: Any) -> int:
+        """Commit and remember the request; before, so that an interruption cannot come between."""
+        self._requests[request_id] = (record.key, self.revision + 1)
+        try:
+            revision = self._commit(now, (record,))
+        finally:
+            if self._requests[request_id][1] > self.revision:
+                del self._requests[request_id]
+        if len(self._requests) > REMEMBERED_REQUESTS:
+            del self._requests[next(iter(self._requests))]
         return revision
 
     def put_now(self, now: float, key: Any, value: Any) -> int:
@@ -259,35 +268,40 @@ class Store:
             ]
         if conflicts:
             self._conflict(f"the transaction read {conflicts[0]!r}, which has changed meanwhile; retry it", conflicts, now)
-        plan: dict[tuple[Any, float], Record] = {}
+        plan: dict[Any, dict[float, Record]] = {}  # the last write at one timestamp counts
         for verb, key, *arguments in writes:
+            own = plan.setdefault(key, {})
             if verb == "put":
                 value, timestamp, ttl = arguments
                 when = now if timestamp is None else seconds(timestamp)
                 expires_at = NEVER if ttl is None else max(now, when) + duration(ttl)
-                plan[key, when] = self._plan(key, value, when, expires_at)
+                own[when] = self._plan(key, value, when, expires_at)
                 self.writes += 1
             else:
-                when = now if arguments[0] is None else seconds(arguments[0])
-                for at in [at for at in plan if at[0] == key and (at[1] == when or at[1] > max(now, when))]:
-                    del plan[at]
-                records = self._plan_delete(key, now, arguments[0])
-                if self._planned(plan, key, when) and not any(record.timestamp == when for record in records):
-                    records.append(Record("delete", key, MISSING, MISSING, when, NEVER))
-                plan |= {(key, record.timestamp): record for record in records}
+                self._plan_own_delete(own, key, now, arguments[0])
                 self.deletes += 1
-        return self._commit(now, tuple(plan.values()))
+        return self._commit(now, tuple(record for own in plan.values() for record in own.values()))
 
-    def _planned(self, plan: dict[tuple[Any, float], Record], key: Any, when: float) -> bool:
+    def _plan_own_delete(self, own: dict[float, Record], key: Any, now: float, timestamp: Timestamp | None) -> None:
+        """Add a delete to what a transaction has planned for a key, after whose writes it comes."""
+        when = now if timestamp is None else seconds(timestamp)
+        for at in [at for at in own if at == when or at > max(now, when)]:
+            del own[at]
+        records = self._plan_delete(key, now, timestamp)
+        if self._planned(own, key, when) and not any(record.timestamp == when for record in records):
+            records.append(Record("delete", key, MISSING, MISSING, when, NEVER))
+        own |= {record.timestamp: record for record in records}
+
+    def _planned(self, own: dict[float, Record], key: Any, when: float) -> bool:
         """Whether what a transaction wrote so far would make a key hold a value at a timestamp."""
-        own = max((at[1] for at in plan if at[0] == key and at[1] <= when), default=None)
+        newest = max((at for at in own if at <= when), default=None)
         timeline = self.timelines.get(key)
         entry = None if timeline is None else timeline.find(when, self.revision)
         return (
-            own is not None
-            and plan[key, own].value is not MISSING
-            and plan[key, own].value is not CANCELLED
-            and (entry is None or own >= entry.timestamp)
+            newest is not None
+            and own[newest].value is not MISSING
+            and own[newest].value is not CANCELLED
+            and (entry is None or newest >= entry.timestamp)
         )
 
     def rollback(self, now: float, revision: int, view: View | None = None) -> int:
@@ -488,7 +502,11 @@ class Store:
     def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:
         """The keys changed after a revision. O(changes since) while the feed retains them, else O(keys)."""
         if revision < self.feed.floor:
-            return [key for key, timeline in self.timelines.items() if timeline.changed > revision or activations]
+            return [
+                key
+                for key, timeline in self.timelines.items()
+                if timeline.changed > revision or (activations and timeline.since > revision)
+            ]
         return list(
             dict.fromkeys(
                 record.key
@@ -579,12 +597,13 @@ class Store:
 
     def _recover(self) -> None:
         """After an interruption: finish the open commit if it was published, else leave nothing of it."""
-        commit, self._open = self._open, None
+        commit = self._open
         if commit is None:
             return
         records = as_commit(commit).records
         if commit[0] == self.revision:
             self._finish(self.instant, self.revision, records)
+            self._open = None
             return
         self.feed.cut_after(self.revision)
         del self.instants[self.revision :]
@@ -597,6 +616,7 @@ class Store:
                 continue
             self.timelines[key] = rest
             rest.settle(self.instant, self.revision)
+        self._open = None
 
     def _settle(self, now: float) -> None:
         """Commit what fell due by now, in due order."""

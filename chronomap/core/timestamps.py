@@ -26,7 +26,7 @@ def seconds(timestamp: Timestamp) -> float:
                 f"Invalid datetime string: {timestamp!r}; write ISO 8601, for example 2025-10-21T12:00:00Z"
             ) from None
     if isinstance(timestamp, datetime):
-        if timestamp.tzinfo is None:
+        if timestamp.utcoffset() is None:
             timestamp = timestamp.replace(tzinfo=UTC)
         return timestamp.timestamp()
     if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):

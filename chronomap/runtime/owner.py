@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 from chronomap.core.records import NEVER, Commit
@@ -97,7 +99,7 @@ class Owner:
         self.mailbox: deque[Command] = deque()
         self.baton = threading.RLock()  # C code, and tells a thread that holds it already
         self.in_turn = False
-        self._acquire, self._release, self._put_now = self.baton.acquire, self.baton.release, store.put_now
+        self._bind()
         self.closed = False
         self.observed = False
         self.hooks = Hooks()
@@ -105,49 +107,64 @@ class Owner:
         self.parked: dict[int, Bell] = {}
         self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
         self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
-        self.alarm: Callable[[], None] | None = None
+        self.alarm: Callable[[], bool] | None = None  # False: there is nobody to hear it yet
         self.alarm_due: float = NEVER
         self._refusal: tuple[type[ChronoMapError], str] | None = None
         if clock is not None and hasattr(clock, "subscribe"):
             clock.subscribe(self)
         owners.add(self)
 
+    def _bind(self) -> None:
+        """Look up once what every call needs."""
+        self._acquire, self._release, self._put_now = self.baton.acquire, self.baton.release, self.store.put_now
+        self._is_owned: Callable[[], bool] = self.baton._is_owned  # type: ignore[attr-defined]  # as threading.Condition does
+
     # -- calls from threads --------------------------------------------------------------------------------------------
 
     def call(self, operation: Operation, *arguments: Any) -> Any:
         """Run ``operation(now, *arguments)`` in a turn and return its reply; blocks while others hold the baton."""
-        if not self.mailbox and not self.closed and self.baton.acquire(False):  # noqa: FBT003
-            self.start_turn()
-            before = self.store.revision
+        self.check_reentry()
+        if self.mailbox or self.closed:
+            return self._wait(operation, arguments)
+        before = after = -1
+        try:
+            if not self.begin_turn():
+                return self._wait(operation, arguments)
+            before = after = self.store.revision
             try:
                 reply = operation(self.clock(), *arguments)
             finally:
                 after = self.store.revision
-                self.end_turn()
-                if self.observed and after != before:
-                    self.tell(before, after)
-            if self.store.deadlines.next_due < self.alarm_due:
-                self.set_alarm()
-            return reply
-        return self._wait(operation, arguments)
+        finally:
+            self.end_turn()
+            if self.observed and after != before:
+                self.tell(before, after)
+        if self.store.deadlines.next_due < self.alarm_due:
+            self.set_alarm()
+        return reply
 
     def try_put(self, key: Any, value: Any) -> int:
         """A plain put on the spot; 0 if it cannot be done on the spot (revisions begin at 1).
 
         The eager turn of ``call`` for the most frequent command, without what it does not need.
         """
-        if self.observed or not self._acquire(False):  # noqa: FBT003 - closing sets `observed` too
+        if self.observed or self.in_turn:  # closing sets `observed` too
             return 0
-        if self.in_turn:
-            self._reentered()
-        self.in_turn = True
         try:
-            return self._put_now(self.clock(), key, value)
-        finally:
+            if not self._acquire(False):  # noqa: FBT003
+                return 0
+            self.in_turn = True
+            revision: int = self._put_now(self.clock(), key, value)
             self.in_turn = False
             self._release()
-            if self.mailbox:
-                self.help()
+        except BaseException:  # also an interrupt that came right after the baton was taken
+            self.end_turn()
+            raise
+        if self.mailbox:
+            self.help()
+        if self.is_observed():
+            self.tell(revision - 1, revision)
+        return revision
 
     def _wait(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:
         bell = ThreadBell()
@@ -214,13 +231,13 @@ class Owner:
     def help(self) -> None:
         """Run turns while there are commands and the baton is free."""
         rounds = 0
-        while self.mailbox and self.baton.acquire(False):  # noqa: FBT003
-            self.start_turn()
+        while self.mailbox:
             try:
+                if not self.begin_turn():
+                    return
                 self._turn()
             finally:
-                self.in_turn = False
-                self.baton.release()
+                self._let_go()
             rounds += 1
             if rounds == ROUNDS:
                 try:
@@ -229,52 +246,73 @@ class Owner:
                     continue
                 return
 
-    def start_turn(self) -> None:
-        """Begin a turn; the caller has just got the baton."""
-        if self.in_turn:
-            self._reentered()
-        self.in_turn = True
+    def check_reentry(self) -> None:
+        """Refuse a call from inside a turn of this very thread; pick up a baton that an interrupt made it drop."""
+        if not self.in_turn or not self._is_owned():
+            return
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_locals.get("self") is not self.store:
+            frame = frame.f_back
+        if frame is None:
+            self._let_go()
+        else:
+            raise ChronoMapError(
+                "the map was called from inside one of its own commands (by a key's __eq__ or __hash__, a finalizer or a "
+                "signal handler that ran during it); do it after the command has returned"
+            )
 
-    def _reentered(self) -> NoReturn:
-        self.baton.release()
-        raise ChronoMapError(
-            "the map was called from inside one of its own commands (by a key's __eq__ or __hash__, a finalizer or a "
-            "signal handler that ran during it); do it after the command has returned"
-        )
+    def begin_turn(self) -> bool:
+        """Try the baton. Whatever happens then, ``end_turn`` must be called: an interrupt may strike at any point."""
+        if self.in_turn or not self._acquire(False):  # noqa: FBT003
+            return False
+        self.in_turn = True
+        return True
+
+    def _let_go(self) -> None:
+        """Let go of the baton if this thread has it."""
+        while self._is_owned():
+            self.in_turn = False
+            self._release()
 
     def end_turn(self) -> None:
         """Let go of the baton, then look once more for commands that came meanwhile."""
-        self.in_turn = False
-        self.baton.release()
+        self._let_go()
         if self.mailbox:
             self.help()
 
     def _turn(self) -> None:
         for _ in range(len(self.mailbox)):
+            command: Command | None = None
             try:
                 command = self.mailbox.popleft()
+                self._run(command)
             except IndexError:  # withdrawn meanwhile
                 return
-            self._run(command)
+            except BaseException:  # this thread is being interrupted, not the caller's
+                if command is not None and not command.done:
+                    self._hand_back(command)
+                raise
 
     def _run(self, command: Command) -> None:
         command.before = command.after = self.store.revision
+        reply, error = None, None
         try:
             if self.closed:
                 self.refuse()
-            reply, error = command.operation(self.clock(), *command.arguments), None
+            reply = command.operation(self.clock(), *command.arguments)
         except Exception as raised:  # noqa: BLE001 - it is the caller's
-            reply, error = None, raised
-        except BaseException:  # this thread is being interrupted, not the caller's
-            if self.store.revision == command.before:
-                self.mailbox.appendleft(command)
-                command.bell.ring()
-            else:
-                command.after = self.store.revision
-                command.answer(None, ChronoMapError(f"interrupted; revision {self.store.revision} may hold what was asked for"))
-            raise
+            error = raised
         command.after = self.store.revision
         command.answer(reply, error)
+
+    def _hand_back(self, command: Command) -> None:
+        """Leave an interrupted command to its caller; if it may have been applied, say so instead."""
+        if command.before in (0, self.store.revision):
+            self.mailbox.appendleft(command)
+            command.bell.ring()
+        else:
+            command.after = self.store.revision
+            command.answer(None, ChronoMapError(f"interrupted; revision {command.after} may hold what was asked for"))
 
     # -- after a commit ------------------------------------------------------------------------------------------------
 
@@ -295,6 +333,10 @@ class Owner:
         if self.hooks.asynchronous and self.finish is not None:
             self.finish(commits)
 
+    def is_observed(self) -> bool:
+        """Whether somebody began to watch while a turn ran."""
+        return self.observed
+
     def look_again(self) -> None:
         """Find out whether anybody still observes: plain puts are faster when nobody does."""
         self.observed = self.closed or bool(self.hooks) or self.blocks > 0 or len(self.streams) > 0
@@ -302,15 +344,15 @@ class Owner:
     def wake(self) -> None:
         """Wake the parked watchers."""
         if self.parked:
-            parked, self.parked = self.parked, {}
-            for bell in parked.values():
+            for bell in list(self.parked.values()):  # they leave by themselves
                 bell.ring()
 
     def set_alarm(self) -> None:
         """Let the reaper know that something falls due earlier than it expects."""
         if self.store.deadlines.next_due < self.alarm_due and self.alarm is not None:
-            self.alarm_due = self.store.deadlines.next_due
-            self.alarm()
+            due = self.store.deadlines.next_due
+            if self.alarm():
+                self.alarm_due = due
 
     def clock_moved(self) -> None:
         """The clock was set: the reaper's sleep is no longer right."""
@@ -361,6 +403,7 @@ def _disown() -> None:
     for owner in list(owners):
         owner.mailbox = deque()
         owner.baton = threading.RLock()
+        owner._bind()
         owner.in_turn = False
         owner.alarm = None
         owner.parked = {}

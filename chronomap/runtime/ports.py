@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -9,15 +11,20 @@ from contextvars import Context
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 
 
 class Port:
     """The event loop that made it, as seen from other threads."""
 
     def __init__(self) -> None:
-        self._native: Any = anyio.lowlevel.current_token().native_token
-        self._asyncio = hasattr(self._native, "call_soon_threadsafe")
+        try:
+            self._native: Any = asyncio.get_running_loop()
+            self._asyncio = True
+        except RuntimeError:
+            if (trio := sys.modules.get("trio")) is None:
+                raise
+            self._native = trio.lowlevel.current_trio_token()
+            self._asyncio = False
         self.thread = threading.get_ident()
 
     @classmethod

@@ -28,7 +28,7 @@ class ThreadReaper:
         self._starting = threading.Lock()
         self._owner = weakref.ref(owner, lambda _: self._bell.ring())
 
-    def alarm(self) -> None:
+    def alarm(self) -> bool:
         """Look at the deadlines anew, starting the thread if need be."""
         self._bell.ring()
         if not self._started and self._starting.acquire(False):  # noqa: FBT003
@@ -36,6 +36,7 @@ class ThreadReaper:
             # At interpreter shutdown no thread starts any more, and none is needed.
             with suppress(RuntimeError):
                 threading.Thread(target=self._run, name="chronomap-reaper", daemon=True).start()
+        return True
 
     def _run(self) -> None:
         while (owner := self._owner()) is not None and not owner.closed:

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from chronomap.core.records import Commit
+from chronomap.core.records import NEVER, Commit
 from chronomap.errors import ChronoMapError
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.ports import Port, TaskBell
@@ -33,7 +33,7 @@ class Service:
     """The owner task of one map, on the loop of whoever used the map last when none was running."""
 
     def __init__(self, owner: Owner) -> None:
-        self._owner = weakref.ref(owner, lambda _: self.alarm())  # an unused map may go, and takes its task along
+        self._owner = weakref.ref(owner, lambda _: self._ring())  # an unused map may go, and takes its task along
         self._jobs: deque[Job] = deque()
         self._task: Any = None
         self._bell: TaskBell | None = None
@@ -48,18 +48,30 @@ class Service:
         self._bell, self._ended = TaskBell(self.port), anyio.Event()
         self._task = self.port.start(partial(self._run, self._bell, self._ended), "chronomap-owner")
 
-    def alarm(self) -> None:
-        """Look at the deadlines anew. Any thread."""
-        if self._bell is not None:
-            self._bell.ring()
-        elif Port.here() is not None:
-            self.ensure()
+    def _ring(self) -> bool:
+        """Wake the owner task, if it runs. Any thread."""
+        if (bell := self._bell) is None or self.port is None or not self.port.alive():
+            return False
+        bell.ring()
+        return True
+
+    def alarm(self) -> bool:
+        """Look at the deadlines anew; False if there is no event loop yet to do it on. Any thread."""
+        if self._ring():
+            return True
+        if Port.here() is None:
+            return False
+        self.ensure()
+        return True
 
     def spawn(self, job: Job) -> None:
         """Have the owner task await something; call it on the map's loop."""
+        if (owner := self._owner()) is None or owner.closed:
+            log.error("async change callbacks were not called: the map has been closed")
+            return
         self.ensure()
         self._jobs.append(job)
-        self.alarm()
+        self._ring()
 
     def before_blocking(self) -> None:
         """Refuse a blocking call that would wait for async callbacks on the very loop it blocks."""
@@ -73,7 +85,10 @@ class Service:
     def finish_from_thread(self, commits: list[Commit]) -> None:
         """Have the async callbacks for commits made without awaiting called on the loop; a thread waits for them."""
         owner, port = self._owner(), self.port
-        if owner is None or port is None or not (pending := owner.hooks.pending(commits)):
+        if owner is None or not (pending := owner.hooks.pending(commits)):
+            return
+        if port is None:
+            log.error("async change callbacks were not called: the map has not been used on an event loop yet")
             return
         hooks, done = owner.hooks, threading.Event()
 
@@ -90,7 +105,7 @@ class Service:
             log.error("async change callbacks were not called: their event loop has ended")
             return
         while not done.wait(0.2):
-            if not port.alive():
+            if not port.alive() or self._bell is None:
                 log.error("async change callbacks were cut short: their event loop has ended")
                 return
 
@@ -112,6 +127,9 @@ class Service:
         finally:
             if self._bell is bell:
                 self._bell = None
+                self._jobs.clear()
+                if (owner := self._owner()) is not None:
+                    owner.alarm_due = NEVER  # whoever needs a deadline next starts another owner task
             ended.set()
 
     @staticmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Generic, Self, TypeVar
 
 from chronomap.core.records import NEVER, Change, Commit
@@ -177,6 +178,7 @@ class SyncChangeStream(_Stream[K, V]):
         return self
 
     def __next__(self) -> Change[K, V]:
+        deadline = monotonic() + self._timeout
         while self._check():
             if (change := self._cursor.next()) is not None:
                 return change
@@ -184,7 +186,9 @@ class SyncChangeStream(_Stream[K, V]):
             if (change := self._park(bell)) is not None:
                 return change
             try:
-                if not bell.wait(None if self._timeout == NEVER else self._timeout):
+                if not bell.wait(None if self._timeout == NEVER else max(0.0, deadline - monotonic())):
+                    if (change := self._cursor.next()) is not None:
+                        return change
                     raise StopIteration
             finally:
                 self._owner.parked.pop(id(self), None)
