@@ -153,7 +153,7 @@ class Store:
         commit = self._open = (revision, now, key, value, previous)
         try:
             timeline.settled = UNSETTLED
-            if timeline.expiries is not None:
+            if timeline.expiries:
                 timeline.expiries.append(NEVER)
             timeline.values.append(value)
             timeline.revisions.append(revision)

@@ -148,7 +148,8 @@ class Owner:
 
         The eager turn of ``call`` for the most frequent command, without what it does not need.
         """
-        if self.observed or self.in_turn:  # closing sets `observed` too
+        observed = self.observed  # closing sets it too
+        if observed or self.in_turn:
             return 0
         try:
             if not self._acquire(False):  # noqa: FBT003
@@ -162,7 +163,7 @@ class Owner:
             raise
         if self.mailbox:
             self.help()
-        if self.is_observed():
+        if self.observed:  # somebody began to watch meanwhile
             self.tell(revision - 1, revision)
         return revision
 
@@ -332,10 +333,6 @@ class Owner:
         commits = self.announce(before, after)
         if self.hooks.asynchronous and self.finish is not None:
             self.finish(commits)
-
-    def is_observed(self) -> bool:
-        """Whether somebody began to watch while a turn ran."""
-        return self.observed
 
     def look_again(self) -> None:
         """Find out whether anybody still observes: plain puts are faster when nobody does."""
