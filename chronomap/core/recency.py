@@ -58,6 +58,17 @@ class Recency:
             self._heap = [item for item in self._heap if self._stands(item)]
             heapify(self._heap)
 
+    def arrive(self, key: Any, timestamp: float, revision: int) -> None:
+        """The same for a key whose version is newer than all others, as that of a put dated now always is."""
+        if key is not self.last:
+            self._recent.pop(key, None)
+            if self._older:
+                self._older.pop(key, None)
+            self._recent[key] = None
+            self.last = key
+        self.timestamp = timestamp
+        self.revision = revision
+
     def remove(self, key: Any) -> None:
         """The key is missing now."""
         self.last = MISSING

@@ -164,11 +164,7 @@ class Store:
             self.feed.tail.append(commit)
             self.revision = revision
             timeline.settled = value
-            recency = self.recency
-            if recency.last is key:
-                recency.timestamp, recency.revision = now, revision
-            else:
-                recency.place(key, now, revision)
+            self.recency.arrive(key, now, revision)
             if not revision % TRIM_EVERY:
                 self.feed.trim()
         except BaseException:

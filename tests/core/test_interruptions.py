@@ -31,6 +31,7 @@ WRITES: dict[str, Write] = {
 
 PLACES: dict[str, tuple[Callable[[Store], Any], str]] = {
     "recency.place": (lambda store: store.recency, "place"),
+    "recency.arrive": (lambda store: store.recency, "arrive"),
     "recency.remove": (lambda store: store.recency, "remove"),
     "feed.append": (lambda store: store.feed, "append"),
     "deadlines.add": (lambda store: store.deadlines, "add"),
