@@ -306,7 +306,8 @@ class NaiveMap:
         if version.timestamp > self.instants[version.revision - 1]:
             found.append((version.timestamp, "activate"))
         ends = version.expires_at
-        if ends is not None and self.in_force(version.key, ends, self.revision) is version:
+        # A version merged from a map with an earlier clock may begin after its own deadline: it never holds.
+        if ends is not None and version.timestamp <= ends and self.in_force(version.key, ends, self.revision) is version:
             found.append((ends, "expire"))
         return found
 
@@ -450,7 +451,8 @@ class NaiveMap:
         """One empty tombstone is all that stays, in snapshots nothing (decision 16)."""
         self.settle(now)
         gone = len(self.timeline.get(key, []))
-        if gone and self.log_kinds(key) != ["erase"]:
+        already = any(kind == "erase" and (r, k) == (self.written.get(key), key) for r, kind, k, _ in self.log)
+        if gone and not already:  # decision 7: nothing has been written since it was erased
             for frozen in self.frozen:
                 frozen.map.timeline.pop(key, None)
                 frozen.map.pruned.pop(key, None)
@@ -459,15 +461,6 @@ class NaiveMap:
             self.commit([NaiveVersion(key, self.time(now), 0, TOMBSTONE)], now, "erase")
             return gone
         return 0
-
-    def log_kinds(self, key: Key) -> list[str]:
-        """By what kinds of change the versions that the key still has were written."""
-        return [
-            kind
-            for version in self.timeline[key]
-            for revision, kind, changed, stamp in self.log
-            if (revision, changed, stamp) == (version.revision, key, version.timestamp) and kind != "activate"
-        ]
 
     def prune(self, key: Key, keep_last: int | None = None, older_than: float | None = None, *, now: float) -> int:
         """Drop the oldest versions, never the one in force nor anything after it (decision 15)."""
