@@ -7,13 +7,11 @@ the whole index (``recent``). A key whose version in force is older than the new
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from operator import itemgetter
 from typing import Any
-
-from chronomap.core.values import MISSING
 
 Stamp = tuple[float, int]
 """The timestamp and the revision of a version."""
@@ -23,13 +21,11 @@ class Recency:
     """Present keys by timestamp and, among equal timestamps, by revision. The owner's alone.
 
     Attributes:
-        last: The key at the end of ``recent``, if that is known: putting it again changes no order.
         timestamp: With ``revision``, the stamp that no key of ``recent`` exceeds.
         revision: See ``timestamp``.
     """
 
     def __init__(self) -> None:
-        self.last: Any = MISSING
         self.timestamp = -float("inf")
         self.revision = 0
         self._recent: dict[Any, None] = {}
@@ -47,10 +43,8 @@ class Recency:
             self._older.pop(key, None)
         if (timestamp, revision) >= (self.timestamp, self.revision):
             self.timestamp, self.revision = timestamp, revision
-            self.last = key
             self._recent[key] = None
             return
-        self.last = MISSING
         self._older[key] = (timestamp, revision)
         self._order += 1
         heappush(self._heap, (-timestamp, -revision, self._order, key))
@@ -58,20 +52,25 @@ class Recency:
             self._heap = [item for item in self._heap if self._stands(item)]
             heapify(self._heap)
 
-    def arrive(self, key: Any, timestamp: float, revision: int) -> None:
-        """The same for a key whose version is newer than all others, as that of a put dated now always is."""
-        if key is not self.last:
-            self._recent.pop(key, None)
-            if self._older:
-                self._older.pop(key, None)
-            self._recent[key] = None
-            self.last = key
+    def arrive(self, keys: Iterable[Any], timestamp: float, revision: int) -> None:
+        """The same for keys whose versions are newer than all others, as those of puts dated now always are.
+
+        Args:
+            keys: The keys, the newest version last.
+            timestamp: That of the newest version.
+            revision: The same.
+        """
+        recent, older = self._recent, self._older
+        for key in keys:
+            recent.pop(key, None)
+            recent[key] = None
+            if older:
+                older.pop(key, None)
         self.timestamp = timestamp
         self.revision = revision
 
     def remove(self, key: Any) -> None:
         """The key is missing now."""
-        self.last = MISSING
         self._recent.pop(key, None)
         self._older.pop(key, None)
 
@@ -109,5 +108,4 @@ class Recency:
         assert order == sorted(order)
         assert all(stamp <= (self.timestamp, self.revision) for stamp in order)
         assert all(expected[key] == stamp for key, stamp in self._older.items())
-        assert self.last is MISSING or next(reversed(self._recent)) == self.last
         assert self._older.keys() <= {item[3] for item in self._heap}
