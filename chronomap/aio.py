@@ -39,7 +39,7 @@ from chronomap.face import (
     newest,
     prefix_text,
 )
-from chronomap.runtime.annotate import context
+from chronomap.runtime import annotate
 from chronomap.runtime.blocks import Block, current
 from chronomap.runtime.hooks import Callback
 from chronomap.runtime.owner import Owner
@@ -380,7 +380,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
 
     async def _do(self, operation: Callable[..., Any], *arguments: Any, meta: Mapping[str, Plain] | None = None) -> Any:
         """Run a command: on the spot if nobody is in a turn, else through the mailbox."""
-        if meta is not None or context():
+        if meta is not None or annotate.used:
             operation, arguments = self._annotated(meta, operation, arguments)
         self._budget -= 1
         if self._budget < 0:
@@ -512,7 +512,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
             value = self._capture(value)
         revision: int
         plain = timestamp is None and ttl is None and if_revision is None and not if_absent and not if_changed
-        if plain and request_id is None and meta is None and not context():
+        if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
             self._budget -= 1
             if self._budget < 0:
                 await self._breathe()

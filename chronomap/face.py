@@ -303,7 +303,7 @@ class Face(Readable[K, V]):
         store = self._store
         return {
             "reads": store.reads,
-            "writes": store.writes,
+            "writes": store.writes + store.plain_puts + store.revision - len(store.ledger),
             "deletes": store.deletes,
             "snapshots": store.snapshots,
             "expired": store.expiries,
@@ -316,6 +316,8 @@ class Face(Readable[K, V]):
     def reset_stats(self) -> None:
         """Set the counters to zero."""
         store = self._store
+        self._owner.call(store.count)
+        store.plain_puts = 0
         store.reads = store.writes = store.deletes = store.snapshots = store.expiries = store.conflicts = 0
 
 

@@ -31,7 +31,7 @@ from chronomap.face import (
     newest,
     prefix_text,
 )
-from chronomap.runtime.annotate import context
+from chronomap.runtime import annotate
 from chronomap.runtime.blocks import Block, current
 from chronomap.runtime.hooks import Callback
 from chronomap.runtime.owner import Owner
@@ -292,7 +292,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
     def _do(self, operation: Callable[..., Any], *arguments: Any, meta: Mapping[str, Plain] | None = None) -> Any:
         if self._before_blocking is not None:
             self._before_blocking()
-        if meta is not None or context():
+        if meta is not None or annotate.used:
             operation, arguments = self._annotated(meta, operation, arguments)
         try:
             return self._owner.call(operation, *arguments)
@@ -391,7 +391,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
             value = self._capture(value)
         revision: int
         plain = timestamp is None and ttl is None and if_revision is None and not if_absent and not if_changed
-        if plain and request_id is None and meta is None and not context():
+        if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
             try:
                 revision = self._owner.try_put(key, value) or self._do(self._store.put_now, key, value)
             except TypeError:

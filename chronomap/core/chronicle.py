@@ -55,6 +55,7 @@ class Chronicle:
         self.recency = Recency()
         self.expired = 0  # expiries committed since the last clean_expired_keys()
         self.expiries = 0
+        self.plain_puts = 0  # those that have been folded
         self.pruned_to = 0  # the newest revision that pruning took a version of
         self.erased: dict[Any, int] = {}  # the revision that erased a key
         self._meta: Meta = NOTHING  # what the command that is being carried out has to say
@@ -147,11 +148,14 @@ class Chronicle:
         behind = self.feed.newest(self.revision - len(self.ledger))
         if not behind:
             return
-        puts = [commit for commit in behind if type(commit) is not Commit]
-        if puts:
-            newest_first = dict.fromkeys(commit[2] for commit in reversed(puts))
-            self.recency.arrive(reversed(newest_first), puts[-1][1], puts[-1][0])
-        self.ledger.instants.extend([commit[1] for commit in behind])
+        instants = [commit[1] for commit in behind]
+        if type(behind[-1]) is Commit:  # the last one at most: whatever is not a plain put has this done at once
+            behind.pop()
+        if behind:
+            last = behind[-1]
+            self.recency.arrive([commit[2] for commit in behind], last[1], last[0])
+        self.ledger.instants.fromlist(instants)
+        self.plain_puts += len(behind)
         self.feed.trim()
 
     # -- applying ------------------------------------------------------------------------------------------------------

@@ -57,14 +57,18 @@ class Feed:
     def trim(self) -> None:
         """Drop what need not be retained any more. Amortised O(1) per change."""
         tail = self.tail
-        if len(tail) + self._more <= self.retained + SLACK:
+        spare = len(tail) + self._more - self.retained  # changes that need not be retained
+        if spare <= SLACK:
             return
-        kept = changes = 0
-        while kept < len(tail) and (changes < self.retained or kept < PER_TURN):
-            kept += 1
-            changes += size(tail[-kept])
-        self._more = changes - kept
-        self.tail = tail[len(tail) - kept :]
+        most = len(tail) - PER_TURN
+        drop = 0 if self._more else min(spare, most)
+        while self._more and drop < most and (first := size(tail[drop])) <= spare:
+            spare -= first
+            self._more -= first - 1
+            drop += 1
+        if drop <= 0:
+            return
+        self.tail = tail[drop:]
         self._state = (self.tail[0][0] - 1, self.tail)
         self._shown = {}
 

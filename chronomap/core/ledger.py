@@ -22,7 +22,7 @@ from chronomap.core.values import MISSING
 ORDINARY: Final = frozenset({"put", "delete", "unschedule"})
 """The kinds that a version tells by itself."""
 
-TOLD: Final = frozenset({"expire", "erase", "touch", "clear", "rollback", "undo", "merge"})
+TOLD: Final[frozenset[Kind]] = frozenset({"expire", "erase", "touch", "clear", "rollback", "undo", "merge"})
 """The kinds that a note tells. (An activation writes no version; the note of its commit lists it.)"""
 
 Activation = tuple[Any, float, int]

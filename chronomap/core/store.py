@@ -134,7 +134,6 @@ class Store(Chronicle):
             self._recover()
             raise
         self._open = None
-        self.writes += 1
         return revision
 
     def put_many(

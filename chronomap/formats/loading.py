@@ -85,14 +85,15 @@ def _notes(notes: Any, newest: int, known: Mapping[Any, Any]) -> Iterator[tuple[
         if whole(revision, f"{place}, revision", 1, newest) <= before:
             raise ChronoMapValueError(f"{place}: out of order (by revision)")
         before = revision
-        if kind is not None and (type(kind) is not str or kind not in TOLD):
+        told = next((one for one in TOLD if one == kind), None)
+        if told != kind:
             raise ChronoMapValueError(f"{place}, kind: {shown(kind)} is not None or one of {sorted(TOLD)}")
         try:
             kept = checked(meta)
         except (ChronoMapTypeError, ChronoMapValueError) as error:
             raise ChronoMapValueError(f"{place}, meta: {error}") from error
         rows = of_type((list, tuple), activated, f"{place}, activations")
-        yield revision, Note(kind, kept, tuple(_activation(one, f"{place}, activations", newest, known) for one in rows))
+        yield revision, Note(told, kept, tuple(_activation(one, f"{place}, activations", newest, known) for one in rows))
 
 
 def _activation(row: Any, place: str, newest: int, known: Mapping[Any, Any]) -> tuple[Any, float, int]:

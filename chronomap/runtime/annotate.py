@@ -15,8 +15,8 @@ from chronomap.core.meta import NOTHING, Meta, Plain, checked, joined
 
 current: Final[ContextVar[Meta]] = ContextVar("chronomap_meta", default=NOTHING)
 
-context = current.get
-"""What is said around the caller. The empty tuple: nothing."""
+used = False
+"""Whether there has ever been a block: until then nobody need look for one."""
 
 
 @contextmanager
@@ -31,7 +31,9 @@ def meta(**entries: Plain) -> Iterator[None]:
         ChronoMapTypeError: If a value is not text, a number, a boolean or None.
         ChronoMapValueError: If they are larger than 4,096 characters together.
     """
-    token = current.set(joined(context(), checked(entries)))
+    global used  # noqa: PLW0603
+    used = True
+    token = current.set(joined(current.get(), checked(entries)))
     try:
         yield
     finally:
@@ -40,4 +42,4 @@ def meta(**entries: Plain) -> Iterator[None]:
 
 def said(given: Mapping[str, Plain] | None) -> Meta:
     """What a call is to be kept with, all in all."""
-    return context() if given is None else joined(context(), checked(given))
+    return current.get() if given is None else joined(current.get(), checked(given))
