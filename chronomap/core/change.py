@@ -73,7 +73,7 @@ class Change(Generic[K, V]):
 
     @property
     def previous(self) -> V | None:
-        """What the key held at ``timestamp`` until then, a copy; None if nothing (``created`` tells)."""
+        """What the key held at ``timestamp`` until then, a copy; None if nothing (``created`` tells) or if it was pruned."""
         return cast("V | None", plain(self._record.previous))
 
     @property

@@ -60,7 +60,7 @@ class Chronicle:
         self.erased: dict[Any, int] = {}  # the revision that erased a key
         self._meta: Meta = NOTHING  # what the command that is being carried out has to say
         self._pins: weakref.WeakSet[View] = weakref.WeakSet()
-        self._aging: set[Any] = set()  # keys with a promise to be pruned by age
+        self._aging: dict[Any, float] = {}  # when a key will next be pruned by age
         self._open: PlainCommit | None = None  # while it is being applied
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Chronicle:
                     entry = self.timelines[record.key].find(record.timestamp, self.revision)
                     activated.append((record.key, record.timestamp, 0 if entry is None else entry.revision))
         note = Note(None if kind in ORDINARY else kind, commit.meta, tuple(activated))
-        self.ledger.write_down(commit.revision, note, len(commit.records))
+        self.ledger.write_down(commit.revision, note, len(commit.records) - len(activated))
 
     def _finish(self, commit: Commit) -> None:
         """Bring the indexes up to date with a published commit. May be repeated."""
@@ -249,7 +249,8 @@ class Chronicle:
         empty = Timeline().add(now, revision, MISSING, NEVER)
         empty.changed = revision
         timeline = self.timelines[key]
-        self.ledger.forget([one for one in timeline.revisions[timeline.start :] if one != revision])
+        stamps = zip(timeline.timestamps[timeline.start :], timeline.revisions[timeline.start :], strict=True)
+        self.ledger.forget(key, [stamp for stamp in stamps if stamp[1] != revision])
         self.timelines[key] = empty
         for view in self._pins:
             view.kept[key] = empty
@@ -323,7 +324,7 @@ class Chronicle:
         self.expiries += expired
         for promise in promises:
             if promise.kind == "age":
-                self._aging.discard(promise.key)
+                self._aging.pop(promise.key, None)
                 self._retain(promise.key, now)
 
     def _standing(self, promise: Promise) -> Entry | None:
@@ -349,7 +350,7 @@ class Chronicle:
             return
         self._prune(key, now, retention.max_versions, retention.oldest(now))
         timeline = self.timelines.get(key)
-        if retention.max_age is None or timeline is None or key in self._aging:
+        if retention.max_age is None or timeline is None:
             return
         try:
             outlived = timeline.locate(now, self.revision) > timeline.start
@@ -357,8 +358,9 @@ class Chronicle:
             return
         if outlived:
             due = max(nextafter(timeline.timestamps[timeline.start] + retention.max_age, NEVER), nextafter(now, NEVER))
-            self.deadlines.add(due, "age", key, 0.0, 0)
-            self._aging.add(key)
+            if due < self._aging.get(key, NEVER):  # a version that came late is older than those promised before
+                self.deadlines.add(due, "age", key, 0.0, 0)
+                self._aging[key] = due
 
     def _prune(self, key: Any, now: float, keep_last: int | None, older_than: float | None) -> int:
         timeline = self.timelines.get(key)
@@ -381,10 +383,9 @@ class Chronicle:
             return 0
         for view in self._pins:
             view.kept.setdefault(key, timeline.frozen())
-        gone = timeline.revisions[before:start]
-        self.pruned_to = max(self.pruned_to, *gone)
+        gone = zip(timestamps[before:start], timeline.revisions[before:start], strict=True)
+        self.pruned_to = max(self.pruned_to, self.ledger.forget(key, gone))
         self.timelines[key] = timeline.prune(start)
-        self.ledger.forget(gone)
         return start - before
 
     # -- loading -------------------------------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ class Ledger:
     def __init__(self) -> None:
         self.instants = array("d")  # by revision - 1
         self.notes: dict[int, Note] = {}
-        self._versions: Counter[int] = Counter()  # how many there still are of a commit with a note
+        self._left: Counter[int] = Counter()  # versions and activations there still are of a commit with a note
+        self._activated: dict[Activation, int] = {}  # the revisions at which scheduled versions took effect
 
     def __len__(self) -> int:
         return len(self.instants)
@@ -68,19 +69,29 @@ class Ledger:
         """Add a commit's note, if it has anything to tell."""
         if note.kind is not None or note.meta or note.activated:
             self.notes[revision] = note
-            self._versions[revision] = versions
+            self._left[revision] = versions + len(note.activated)
+            for activation in note.activated:
+                self._activated[activation] = revision
 
-    def forget(self, revisions: Iterable[int]) -> None:
-        """Versions of these commits are gone; what nothing is left of needs no note."""
-        if not self.notes:
-            return
-        for revision in revisions:
-            if revision in self.notes:
-                self._versions[revision] -= 1
-                if self._versions[revision] <= 0:
-                    self.strike(revision)
+    def forget(self, key: Any, stamps: Iterable[tuple[float, int]]) -> int:
+        """Versions of a key, by timestamp and revision, are gone; what nothing is left of needs no note.
+
+        Returns:
+            The newest revision about which not everything is known any more.
+        """
+        newest = 0
+        for timestamp, revision in stamps:
+            for one in (revision, self._activated.pop((key, timestamp, revision), 0)):
+                newest = max(newest, one)
+                if one in self.notes:
+                    self._left[one] -= 1
+                    if self._left[one] <= 0:
+                        self.strike(one)
+        return newest
 
     def strike(self, revision: int) -> None:
         """Remove a note."""
-        self.notes.pop(revision, None)
-        self._versions.pop(revision, None)
+        note = self.notes.pop(revision, None)
+        self._left.pop(revision, None)
+        for activation in () if note is None else note.activated:
+            self._activated.pop(activation, None)

@@ -36,6 +36,9 @@ class _Marker:
 CANCELLED: Final[Any] = _Marker("CANCELLED")
 """In the place of a value: voids every earlier-learned version at the same timestamp."""
 
+FORGOTTEN: Final[Any] = _Marker("FORGOTTEN")
+"""In the place of a previous value: there was a version, perhaps, but it has been pruned."""
+
 NEVER: Final = float("inf")
 """The ``expires_at`` of what does not expire, inside the store; users see None."""
 
@@ -126,4 +129,4 @@ class Commit(NamedTuple):
 
 def plain(kept: Any) -> Any:
     """A kept value as a user gets it; None where there is none."""
-    return None if kept is MISSING or kept is CANCELLED else release(kept)
+    return None if kept is MISSING or kept is CANCELLED or kept is FORGOTTEN else release(kept)

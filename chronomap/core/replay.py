@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 from chronomap.core.ledger import Ledger
-from chronomap.core.records import NEVER, Commit, Entry, Record
+from chronomap.core.records import FORGOTTEN, NEVER, Commit, Entry, Record
 from chronomap.core.timeline import Pruned, Timeline
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
@@ -98,7 +98,7 @@ def _held(timeline: Timeline, timestamp: float, revision: int, *, whole: bool) -
     try:
         entry = timeline.find(timestamp, revision)
     except Pruned:
-        return MISSING
+        return FORGOTTEN
     if entry is None:
         return MISSING
     return entry.value if entry.holds(timestamp) or not whole else MISSING
