@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 import inspect
+import itertools
 import pkgutil
 import random
 import threading
@@ -167,20 +168,19 @@ async def test_a_natively_cancelled_watcher_loses_nothing() -> None:
     cm = AsyncChronoMap[str, int]()
     stream = cm.watch()
     seen: list[int] = []
-    for before in range(4):
-        for after in range(4):
-            task = asyncio.ensure_future(anext(stream))
-            for _ in range(before):
-                await asyncio.sleep(0)
-            await cm.put("k", 1)
-            for _ in range(after):
-                await asyncio.sleep(0)
-            task.cancel()
-            (outcome,) = await asyncio.gather(task, return_exceptions=True)
-            if isinstance(outcome, BaseException):
-                assert isinstance(outcome, asyncio.CancelledError)
-                outcome = await anext(stream)
-            seen.append(outcome.revision)
+    for before, after in itertools.product(range(4), repeat=2):
+        task = asyncio.ensure_future(anext(stream))
+        for _ in range(before):
+            await asyncio.sleep(0)
+        await cm.put("k", 1)
+        for _ in range(after):
+            await asyncio.sleep(0)
+        task.cancel()
+        (outcome,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(outcome, BaseException):
+            assert isinstance(outcome, asyncio.CancelledError)
+            outcome = await asyncio.wait_for(anext(stream), LONG)
+        seen.append(outcome.revision)
     assert seen == list(range(1, 17))
 
 
