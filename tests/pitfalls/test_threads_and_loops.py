@@ -263,13 +263,13 @@ async def test_an_async_callback_may_wait_for_a_thread_that_waits_for_it() -> No
     async def callback(key: str, old: int | None, new: int | None, timestamp: float) -> None:
         if new is not None and new > 0:
             await cm.put(f"{key}t", 0)
-            await anyio.to_thread.run_sync(bridge.put, f"{key}b", new - 1)
+            await anyio.to_thread.run_sync(bridge.put, f"{key}b", new - 1, abandon_on_cancel=True)
 
     cm.on_change(callback)
     with anyio.fail_after(LONG):
         await cm.put("k", 3)
         assert set(await cm.keys()) == {"k", "kt", "kb", "kbt", "kbb", "kbbt", "kbbb"}
-        await anyio.to_thread.run_sync(bridge.put, "m", 1)
+        await anyio.to_thread.run_sync(bridge.put, "m", 1, abandon_on_cancel=True)
     assert cm["mb"] == 0
     await cm.aclose()
 
