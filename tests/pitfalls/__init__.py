@@ -51,6 +51,7 @@ journal) stand with what they are about.
 
     - tests/pitfalls/test_watchers.py::test_reconnecting_watchers_while_the_log_is_cut
     - tests/pitfalls/test_watchers.py::test_reconnecting_while_threads_write
+    - tests/pitfalls/test_watchers.py::test_a_commit_just_before_the_watcher_sleeps
 11  "All of the present was sent" cannot be told from silence (nats-io/nats.py#842, #700)
 
     - tests/pitfalls/test_watchers.py::test_the_present_is_told_apart_from_silence

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from chronomap import AsyncChronoMap, Change, ChronoMap, LaggedError, SyncChangeStream
@@ -137,6 +138,29 @@ async def test_reconnecting_while_threads_write(seed: random.Random) -> None:
                 stream.close()
                 stream = cm.watch(since=stream.revision)
     assert seen == list(range(1, 601))
+
+
+async def test_a_commit_just_before_the_watcher_sleeps() -> None:
+    """Row 10: what is committed after a watcher looked and before it asked to be woken does not leave it asleep."""
+    cm = AsyncChronoMap[str, int]()
+    bridge = cm.bridge()
+    task_stream, thread_stream = cm.watch(), bridge.watch(timeout=LONG)
+
+    def slip_in(stream: Any) -> None:
+        park = stream._park
+
+        def late(bell: Any) -> Any:
+            bridge.put("k", 1)
+            return park(bell)
+
+        stream._park = late
+
+    slip_in(task_stream)
+    with anyio.fail_after(LONG):
+        assert (await anext(task_stream)).revision == 1
+    assert next(thread_stream).revision == 1
+    slip_in(thread_stream)
+    assert (await anyio.to_thread.run_sync(next, thread_stream)).revision == 2
 
 
 async def test_the_present_is_told_apart_from_silence() -> None:
