@@ -76,7 +76,7 @@ class Meter:
 
     def operations(self, full: int) -> int:
         """How many operations to time where a full run times so many."""
-        return max(20, full // self.scale.divisor)
+        return min(full, max(20, full // self.scale.divisor))
 
     def note(self, case: str, figure: float) -> None:
         """Record a figure that was found in some other way."""

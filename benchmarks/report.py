@@ -162,8 +162,7 @@ def text(comparisons: list[Comparison], how: str) -> str:
         parts += ["## What is wanted", f"{reached} of {len(found)} reached.", verdict_table(found)]
     parts.append("## Figures")
     for comparison in comparisons:
-        pinned = ", everything pinned to one CPU" if comparison.pinned else ""
-        parts += [f"### {comparison.scenario.name}{pinned}", comparison.scenario.about.split("\n\n")[0]]
+        parts += [f"### {comparison.name}", comparison.scenario.about.split("\n\n")[0]]
         parts.append(figures_table(comparison))
     return "\n\n".join(" ".join(part.split("\n    ")) for part in parts) + "\n"
 

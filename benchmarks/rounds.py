@@ -30,6 +30,11 @@ class Comparison:
     pinned: bool
     figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The scenario's name, and whether it was pinned."""
+        return f"{self.scenario.name}, one CPU" if self.pinned else self.scenario.name
+
     def add(self, side: str, found: dict[str, float]) -> None:
         """Take in what one worker found."""
         for case, figure in found.items():
@@ -54,14 +59,18 @@ def run(comparisons: list[Comparison], rounds: int, scale: str) -> None:
         for number, comparison in enumerate(comparisons):
             if turn and comparison.scenario.once:
                 continue
-            name = f"{comparison.scenario.name}{', one CPU' if comparison.pinned else ''}"
-            progress = f"round {turn + 1} of {rounds}: {number + 1} of {len(comparisons)}, {name}"
-            print(f"\r{progress:<79}", end="", file=sys.stderr, flush=True)
+            tell(f"round {turn + 1} of {rounds}: {number + 1} of {len(comparisons)}, {comparison.name}")
             # Nobody always goes first, onto a machine that is still busy with what came before.
             first = turn % len(comparison.sides)
             for side in comparison.sides[first:] + comparison.sides[:first]:
                 comparison.add(side, measure(comparison, side, scale))
-    print(file=sys.stderr)
+    tell("")
+
+
+def tell(progress: str) -> None:
+    """Say how far it is, where somebody is looking."""
+    if sys.stderr.isatty():
+        print(f"\r{progress:<79}", end="" if progress else "\r", file=sys.stderr, flush=True)
 
 
 def measure(comparison: Comparison, side: str, scale: str) -> dict[str, float]:
