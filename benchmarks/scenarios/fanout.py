@@ -156,7 +156,7 @@ async def fanout_delay(meter: Meter) -> None:
                     due = begun + (number + 1) * readers * 1_000_000_000 // RATE
                     received = (number + 1) * burst * readers
                     # Sleeping for real is not exact enough; and a loop that is awake is what is being measured.
-                    while len(delays) < received or (burst == 1 and perf_counter_ns() < due):
+                    while len(delays) < received or (burst == 1 and perf_counter_ns() < due):  # noqa: ASYNC110
                         await asyncio.sleep(0)
                 await asyncio.gather(*tasks)
             delays.sort()
