@@ -93,6 +93,7 @@ class Meter:
             per: Into how many the figure is to be divided: items in a batch.
         """
         count = 1 if operations is None else self.operations(operations)
+        gc.collect()
         taken = self._taken(case, work, count)
         while operations is None and taken < self.scale.span:
             count = self._more(count, taken)
@@ -104,6 +105,7 @@ class Meter:
     ) -> None:
         """The same for a job that is awaited."""
         count = 1 if operations is None else self.operations(operations)
+        gc.collect()
         taken = await self._taken_async(case, work, count)
         while operations is None and taken < self.scale.span:
             count = self._more(count, taken)
@@ -118,11 +120,12 @@ class Meter:
         Reading the clock twice for each adds some 0.1 µs, so this is for jobs of several µs.
         """
         taken = count = 0
+        gc.collect()
         begun = perf_counter_ns()
         # Preparing may take far longer than acting; then fewer have to do.
         while not count or (taken < self.scale.span and count < limit and perf_counter_ns() - begun < 5 * self.scale.span):
             prepared = prepare()
-            taken += self._taken(case, lambda _, prepared=prepared: act(prepared), 1, collect=count == 0)
+            taken += self._taken(case, lambda _, prepared=prepared: act(prepared), 1)
             count += 1
         self.note(case, taken / count / per)
 
@@ -130,18 +133,15 @@ class Meter:
         """A number of operations that should fill the span; with too few the first guesses say little."""
         return count * min(16, max(2, round(1.1 * self.scale.span / max(taken, 1))))
 
-    def _taken(self, case: str, work: Callable[[int], object], count: int, *, collect: bool = True) -> int:
+    def _taken(self, case: str, work: Callable[[int], object], count: int) -> int:
         """Nanoseconds; the one place where a clock is read around plain work, so that a profile can be taken there."""
         del case
-        if collect:
-            gc.collect()
         start = perf_counter_ns()
         work(count)
         return perf_counter_ns() - start
 
     async def _taken_async(self, case: str, work: Callable[[int], Awaitable[object]], count: int) -> int:
         del case
-        gc.collect()
         start = perf_counter_ns()
         await work(count)
         return perf_counter_ns() - start

@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Final
 
 from benchmarks.environments import ROOT
-from benchmarks.frame import SCALES, Meter, Scenario, Unit
+from benchmarks.frame import SCALES, Meter, Scenario
 from benchmarks.worker import measure
 
 EVERY: Final = 0.001
@@ -54,24 +54,31 @@ class Sampler:
             current[threading.get_ident()] = interrupted  # not this function
         for frame in current.values():
             if frame.f_code.co_filename != threading.__file__:  # waiting is not working
-                self.places[frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname] += 1
+                name, line = frame.f_code.co_filename, frame.f_lineno or 0
+                if name.startswith("<"):
+                    line = 0  # made at run time, as dataclasses are: its lines are nowhere to be read
+                self.places[name, line, frame.f_code.co_qualname] += 1
 
 
 class ProfilingMeter(Meter):
     """Runs each case that is asked for under the sampler, then under ``cProfile``, and prints both."""
 
-    def __init__(self, side: str, wanted_case: str, unit: Unit) -> None:
+    def __init__(self, side: str, wanted_case: str) -> None:
         super().__init__(side, SCALES["profile"])
-        self.wanted_case, self.unit = wanted_case, unit
+        self.wanted_case = wanted_case
         self.sampler = Sampler()
         self.profile: cProfile.Profile | None = None
         signal.signal(signal.SIGPROF, self.sampler.look)
         signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
 
-    def _taken(self, case: str, work: Callable[[int], object], count: int, *, collect: bool = True) -> int:
+    def operations(self, full: int) -> int:
+        """More than usual: a look every millisecond wants seconds to look at."""
+        return full if full == 1 or self.profile is not None else 5 * full
+
+    def _taken(self, case: str, work: Callable[[int], object], count: int) -> int:
         self._begin(case)
         try:
-            return super()._taken(case, work, count, collect=collect)
+            return super()._taken(case, work, count)
         finally:
             self._end()
 
@@ -119,8 +126,8 @@ def print_lines(places: Counter[Place]) -> None:
     """The lines that were met most often."""
     total = places.total()
     for (name, line, function), count in places.most_common(LINES):
-        source = linecache.getline(name, line).strip()[:70]
-        print(f"{count / total:6.1%}  {f'{short(name)}:{line}':<34} {function[-28:]:<28} {source}")
+        where = f"{short(name)}:{line}" if line else short(name)
+        print(f"{count / total:6.1%}  {where:<34} {function[-28:]:<28} {linecache.getline(name, line).strip()[:70]}")
 
 
 def print_functions(profile: cProfile.Profile) -> None:
@@ -140,13 +147,21 @@ def print_steps() -> None:
     def call(_: object) -> None:
         pass
 
+    def take_turns() -> None:
+        ring.acquire()
+        ring.release()
+
+    def hold() -> None:
+        with mutex:
+            pass
+
     steps: dict[str, Callable[[], object]] = {
         "nothing (is in each of the others)": lambda: None,
         "call of a Python function": lambda: call(None),
         "dict.get": lambda: table.get("key"),
         "time.time": time.time,
-        "RLock, acquire and release": lambda: (ring.acquire(), ring.release()),
-        "Lock by with": lambda: mutex.__enter__() or mutex.__exit__(None, None, None),
+        "RLock, acquire and release": take_turns,
+        "Lock, by with": hold,
         "tuple of five": lambda: (1, table, 2, ring, 3),
         "append to a bounded deque": lambda: queue.append(1),
     }
@@ -161,10 +176,12 @@ def print_steps() -> None:
 def show(scenario: Scenario, side: str, case: str) -> None:
     """Print the profiles of a scenario's cases whose names contain some text."""
     print(f"# {scenario.name} on {side}\n\n{scenario.about}")
-    meter = ProfilingMeter(side, case, scenario.unit)
-    measure(scenario, meter)
-    meter.profile = cProfile.Profile()
-    meter.scale = SCALES["full"]
-    measure(scenario, meter)
-    signal.setitimer(signal.ITIMER_PROF, 0)
+    meter = ProfilingMeter(side, case)
+    try:
+        measure(scenario, meter)
+        meter.profile = cProfile.Profile()
+        meter.scale = SCALES["full"]
+        measure(scenario, meter)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)  # Python's end takes the handler away; the signal would then kill
     print_steps()

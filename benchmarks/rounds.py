@@ -86,7 +86,7 @@ def measure(comparison: Comparison, side: str, scale: str) -> dict[str, float]:
                 timeout=TIMEOUT,
                 check=True,
             )
-        except subprocess.SubprocessError as error:
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             print(f"\n{comparison.scenario.name} failed on {side}: {error}", error.stderr, sep="\n", file=sys.stderr)
             return {}
     found: dict[str, float] = json.loads(done.stdout)
