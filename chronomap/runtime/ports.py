@@ -43,6 +43,10 @@ class Port:
         here = Port.here()
         return here is not None and here._native is self._native
 
+    def running(self) -> bool:
+        """Whether that loop is carrying out callbacks, as far as can be told from here."""
+        return self.alive() and (not self._asyncio or bool(self._native.is_running()))
+
     def alive(self) -> bool:
         """Whether that loop still takes callbacks."""
         if self._asyncio:
@@ -165,18 +169,21 @@ class TaskBell(Bell):
 
 
 class ThreadBell(Bell):
-    """A bell for a thread."""
+    """A bell for a thread.
+
+    A bare lock: an Event has one of its own inside, which a waiter holds now and then, and if a signal handler strikes
+    then and calls the map, whoever rings would wait for the handler and the handler for the turn of whoever rings.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._silence = threading.Lock()
+        self._silence.acquire()
 
     def ring(self) -> None:
         """Wake the thread."""
-        self._event.set()
+        with suppress(RuntimeError):  # it has been rung already
+            self._silence.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a ring; False after so many seconds without one."""
-        rung = self._event.wait(timeout)
-        if rung:
-            self._event.clear()
-        return rung
+        return self._silence.acquire(timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX)))

@@ -89,6 +89,13 @@ class _Stream(Generic[K, V]):
 
     @property
     def _open(self) -> bool:
+        """Whether more may come.
+
+        Raises:
+            ForkedError: If the stream was made before a fork; to end quietly would look like the end of changes.
+        """
+        if self._owner.closed and not self._closed:
+            self._owner.refuse_if_forked()
         return not self._closed and not self._owner.closed
 
     def _enter(self, ticket: Any) -> bool:
@@ -171,7 +178,7 @@ class ChangeStream(_Stream[K, V]):
 
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
-        if self._closed or self._owner.closed:
+        if (self._closed or self._owner.closed) and not self._open:
             raise StopAsyncIteration
         self._budget -= 1
         if self._budget < 0:
