@@ -99,6 +99,7 @@ class Cursor:
         self._view = view
         key = self._selection.key
         self._present = iter(list(self._store.timelines) if key is MISSING else [key])
+        self._read_present(view)  # a small map's present is known to be empty at once
 
     @property
     def revision(self) -> int:
@@ -198,7 +199,7 @@ class Cursor:
         view = self._pin()
         self.begin_with(view)
         record = Record("resync", None, MISSING, MISSING, view.timestamp, NEVER)
-        self._ready.append(Change(Commit(view.revision, view.timestamp, (record,)), 0))
+        self._ready.appendleft(Change(Commit(view.revision, view.timestamp, (record,)), 0))
 
     def _read_present(self, view: View) -> bool:
         """Take up some of what is present; False if none of what was looked at matches and there is more."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
 import anyio
+
+__all__ = ["Bell", "CancelledError", "Port", "TaskBell", "ThreadBell", "being_cancelled"]
 
 
 class Port:
@@ -94,6 +97,18 @@ class Port:
         import trio  # noqa: PLC0415 - only where trio is what runs
 
         return trio.lowlevel.spawn_system_task(function, name=name)
+
+
+def being_cancelled() -> bool:
+    """Whether it is this task that is being cancelled, and not something that it waited for.
+
+    Asked after a ``CancelledError`` of asyncio, which does not tell.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio: there an asyncio error is nobody's cancellation
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 class TrioTicket:
