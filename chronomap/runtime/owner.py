@@ -111,6 +111,7 @@ class Owner:
         self.blocks = 0  # how many snapshot contexts are open
         self.taken: deque[Command] = deque()  # the command that is being carried out for somebody else
         self.gates: tuple[Gate, ...] = ()
+        self.touched = store.interest.touched
         self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
         self.alarm: Callable[[], bool] | None = None  # False: there is nobody to hear it yet
         self.alarm_due: float = NEVER
@@ -364,7 +365,7 @@ class Owner:
         for gate in self.gates:
             if gate.sleepers and not gate.ringing:
                 gate.ring()
-        touched = self.store.interest.touched
+        touched = self.touched
         while touched:
             try:
                 gate, ticket = touched.popleft().who

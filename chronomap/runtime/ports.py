@@ -77,10 +77,9 @@ class Port:
             return False
         return True
 
-    def ticket(self) -> Awaitable[None]:
-        """Something that a task of this loop may await, once, until ``wake``."""
-        ticket: Awaitable[None] = self._native.create_future() if self._asyncio else TrioTicket()
-        return ticket
+    def tickets(self) -> Callable[[], Awaitable[None]]:
+        """What makes tickets: each may be awaited by a task of this loop, once, until ``wake``."""
+        return self._native.create_future if self._asyncio else TrioTicket
 
     def wake(self, tickets: Iterable[Any]) -> None:
         """End the waits of some tickets; call it on the loop itself."""
