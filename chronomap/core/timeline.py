@@ -150,11 +150,15 @@ class Timeline:
         if not timestamps or timestamp >= timestamps[-1]:
             self._append(timestamp, revision, value, expires_at)
             return self
-        index = bisect_right(timestamps, timestamp)
-        grown = self._slice(self.start, index)
-        grown._append(timestamp, revision, value, expires_at)
-        for later in range(index, len(timestamps)):
-            grown._append(*self.entry(later))
+        index = bisect_right(timestamps, timestamp) - self.start
+        grown = self._slice(self.start, len(timestamps))  # whole arrays are copied, in C
+        if grown.expiries is None and expires_at != NEVER:
+            grown.expiries = array("d", [NEVER]) * len(grown.timestamps)
+        if grown.expiries is not None:
+            grown.expiries.insert(index, expires_at)
+        grown.values.insert(index, value)
+        grown.revisions.insert(index, revision)
+        grown.timestamps.insert(index, timestamp)
         grown.ordered = False
         return grown
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronomap.core.records import CANCELLED, NEVER, Entry, Version
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
-from chronomap.core.values import MISSING, bare, hashable, plain_equal, release, same
+from chronomap.core.values import IMMUTABLE, MISSING, bare, hashable, plain_equal, release, same
 from chronomap.errors import CompactedError, FutureRevisionError
 
 if TYPE_CHECKING:
@@ -136,19 +136,28 @@ class View:
 
     def scan(self, prefix: str | None = None, among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """``(key, kept value)`` of every present key, in the order the keys first appeared; prefixes match text keys."""
-        for key in list(self.store.timelines) if among is None else among:
+        timelines, revision = self.store.timelines, self.revision
+        straight = not self.past and not self.kept
+        for key in list(timelines) if among is None else among:
             if prefix is not None and not (isinstance(key, str) and key.startswith(prefix)):
                 continue
-            if (value := self.held(key)) is not MISSING:
+            # `held`, without the call where it would answer at once; it takes over for good once pruning has come near.
+            if straight and not self.kept and (timeline := timelines.get(key)) is not None:
+                value = timeline.settled
+                if value is UNSETTLED or timeline.since > revision:
+                    value = self.held(key)
+            else:
+                value = self.held(key)
+            if value is not MISSING:
                 yield key, value
 
     def pairs(self, prefix: str | None = None, among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """``(key, value)`` of every present key."""
-        return ((key, release(value)) for key, value in self.scan(prefix, among))
+        return ((key, value if type(value) in IMMUTABLE else release(value)) for key, value in self.scan(prefix, among))
 
     def select(self, predicate: Callable[[Any, Any], object], among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """The pairs for which a predicate of key and value is true."""
-        return (pair for pair in self.pairs(None, among) if predicate(*pair))
+        return (pair for pair in self.pairs(None, among) if predicate(pair[0], pair[1]))
 
     def holders(self, value: Any, among: Iterable[Any] | None = None) -> Iterator[Any]:
         """The keys whose value equals a given one."""
