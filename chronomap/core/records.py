@@ -99,6 +99,7 @@ class Commit(NamedTuple):
     revision: int
     instant: float
     records: tuple[Record, ...]
+    meta: dict[str, str | int | float | bool | None] | None = None
 
     def changes(self) -> list[Change[Any, Any]]:
         """The changes as users see them, each with its own copies of the values."""

@@ -1,0 +1,78 @@
+"""From records in the order of the log to timelines; and how much of a timeline is resident."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from chronomap.core.records import CANCELLED, NEVER, Entry
+from chronomap.core.retention import Retention
+from chronomap.core.timeline import Timeline
+from chronomap.core.values import IMMUTABLE, MISSING, Captured
+from chronomap.journal.protocol import Position
+
+
+def owned(value: Any) -> Any:
+    """A value that nobody else has, as a store keeps it."""
+    return value if value is MISSING or value is CANCELLED or type(value) in IMMUTABLE else Captured(value)
+
+
+def add(timeline: Timeline, entry: Entry) -> None:
+    """Add an entry at the end, wherever it belongs; ``arrange`` puts it there."""
+    timestamp, revision, value, expires_at = entry
+    if timeline.expiries is not None or expires_at != NEVER:
+        timeline._append(timestamp, revision, value, expires_at)
+    else:
+        timeline.values.append(value)
+        timeline.revisions.append(revision)
+        timeline.timestamps.append(timestamp)
+
+
+def arrange(timeline: Timeline, start: Position | None = None, floor: Position | None = None) -> Timeline:
+    """A timeline of the same entries from a position on, in order."""
+    timeline.changed = max(timeline.revisions, default=0)
+    places = sorted(zip(timeline.timestamps, timeline.revisions, range(len(timeline)), strict=True))
+    first = 0 if start is None else bisect_left(places, start)
+    whole = Timeline()
+    for _, _, index in places[first:]:
+        add(whole, timeline.entry(index))
+    whole.ordered = all(one <= two for one, two in pairwise(whole.revisions))
+    whole.changed = timeline.changed
+    whole.floor = floor
+    return whole
+
+
+def resident_part(newest_first: Iterable[Entry], resident: Retention, now: float) -> tuple[list[Entry], bool]:
+    """What of a key is loaded, oldest first, and whether there is more.
+
+    The same as pruning would leave: the version in force and what comes after it, and before it whatever is both among
+    the newest ``max_versions`` and no older than ``max_age``.
+    """
+    oldest = resident.oldest(now)
+    kept: list[Entry] = []
+    in_force, void = False, None
+    for entry in newest_first:
+        if in_force:
+            too_many = resident.max_versions is not None and len(kept) >= resident.max_versions
+            if too_many or (oldest is not None and entry.timestamp < oldest):
+                return kept[::-1], True
+        elif entry.timestamp <= now:
+            if entry.value is CANCELLED:
+                void = entry.timestamp
+            elif entry.timestamp != void:
+                in_force = True
+        kept.append(entry)
+    return kept[::-1], False
+
+
+def timeline_of(entries: list[Entry], changed: int, floor: Position | None) -> Timeline:
+    """A timeline of entries that are in order."""
+    timeline = Timeline()
+    for entry in entries:
+        add(timeline, entry)
+    timeline.ordered = all(one <= two for one, two in pairwise(timeline.revisions))
+    timeline.changed = changed
+    timeline.floor = floor
+    return timeline
