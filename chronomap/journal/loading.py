@@ -18,7 +18,7 @@ from chronomap.core.values import IMMUTABLE, MISSING, Captured
 from chronomap.errors import ChronoMapValueError, CorruptJournalError
 from chronomap.journal.codec import Codec, decode_key
 from chronomap.journal.log import COLUMNS, UNREADABLE, Pace, damaged, is_whole, value_of
-from chronomap.journal.protocol import Contents, Position, Progress
+from chronomap.journal.protocol import Contents, Position, Progress, Pruned
 from chronomap.journal.reading import arrange, owned, resident_part, timeline_of
 from chronomap.journal.schema import cut_checksum, record_checksum
 from chronomap.journal.state import State
@@ -42,21 +42,28 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read_cuts(connection: Any, state: State) -> dict[bytes, tuple[Position, Position]]:
-    """``start`` and ``floor`` of every pruned key, by its canonical text."""
-    cuts: dict[bytes, tuple[Position, Position]] = {}
+def read_cuts(connection: Any, state: State) -> dict[bytes, Pruned]:
+    """What was pruned of every key, by its canonical text."""
+    cuts: dict[bytes, Pruned] = {}
     total = 0
-    for *cut, checksum in connection.execute("SELECT * FROM pruned"):
-        try:
-            if cut_checksum(*cut) != checksum:
-                raise ValueError
-        except UNREADABLE:
-            raise CorruptJournalError(f"what was pruned of key {cut[0]!r} is damaged") from None
-        total += checksum
-        cuts[cut[0]] = (cut[1], cut[2]), (cut[3], cut[4])
+    for row in connection.execute("SELECT * FROM pruned"):
+        cuts[row[0]] = cut_of(row)
+        total += row[-1]
     if (len(cuts), total) != (state.pruned, state.cuts):
         raise CorruptJournalError("what was pruned of the keys is damaged: some of it is missing")
     return cuts
+
+
+def cut_of(row: tuple[Any, ...]) -> Pruned:
+    """A row of ``pruned``, checked."""
+    text, timestamp, revision, floor_timestamp, floor_revision, changed, checksum = row
+    try:
+        whole = cut_checksum(text, row[1:-1]) == checksum
+    except UNREADABLE:
+        whole = False
+    if not whole:
+        raise CorruptJournalError(f"what was pruned of key {text!r} is damaged")
+    return Pruned((timestamp, revision), (floor_timestamp, floor_revision), changed)
 
 
 def load_all(connection: Any, codec: Codec, state: State, share: bool, progress: Progress | None) -> Contents:
@@ -78,7 +85,7 @@ def load_all(connection: Any, codec: Codec, state: State, share: bool, progress:
         cuts = read_cuts(connection, state)
         for text in full.disordered | cuts.keys():
             if (key := full.keys.get(text, MISSING)) is not MISSING:
-                contents.timelines[key] = arrange(contents.timelines[key], *cuts.get(text, (None, None)))
+                contents.timelines[key] = arrange(contents.timelines[key], cuts.get(text))
     return contents
 
 
@@ -167,9 +174,7 @@ class _Pass:
         return timeline
 
 
-def load_newest(
-    connection: Any, codec: Codec, state: State, share: bool, resident: Retention, now: float
-) -> Contents:
+def load_newest(connection: Any, codec: Codec, state: State, share: bool, resident: Retention, now: float) -> Contents:
     """The newest part of every key, found by the index; what is read is checked, and the index is counted."""
     contents = Contents()
     [(placed,)] = connection.execute("SELECT count(*) FROM places").fetchall()
@@ -180,14 +185,14 @@ def load_newest(
         _load_instants(connection, state, contents)
         text = None
         while (text := _next_key(connection, text)) is not None:
-            start, floor = cuts.get(text, (None, None))
+            cut = cuts.get(text)
             seen: list[tuple[Any, ...]] = []
-            entries, more = resident_part(newest_first(connection, codec, text, None, start, seen, share=share), resident, now)
+            entries, more = resident_part(newest_first(connection, codec, text, None, cut, seen, share=share), resident, now)
             if not entries:
                 continue
             key = decode_key(text, seen[0][4])
             [(changed,)] = connection.execute("SELECT max(revision) FROM places WHERE key = ?", (text,))
-            contents.timelines[key] = timeline_of(entries, changed, floor)
+            contents.timelines[key] = timeline_of(entries, changed, cut)
             if more:
                 contents.partial.add(key)
             if erasures := [row[1] for row in seen if row[2] == "erase"]:
@@ -243,7 +248,7 @@ def newest_first(  # noqa: PLR0917 - what is asked of the file, then how
     codec: Codec,
     text: bytes,
     before: Position | None,
-    start: Position | None,
+    cut: Pruned | None,
     seen: list[tuple[Any, ...]],
     *,
     share: bool,
@@ -259,7 +264,7 @@ def newest_first(  # noqa: PLR0917 - what is asked of the file, then how
             if not is_whole(row) or (row[1], row[3], row[6]) != (revision, text, timestamp):
                 raise CorruptJournalError(f"a version of key {text!r}, of revision {revision}, is damaged")
             position = timestamp, revision
-            if start is not None and position < start:
+            if cut is not None and position < cut.start:
                 return
             seen.append(row)
             found = value_of(row[5], codec, revision)

@@ -12,7 +12,7 @@ from chronomap.core.timeline import Timeline
 from chronomap.core.values import MISSING, bare
 from chronomap.errors import ClosedError, JournalError, JournalInUseError, LaggedError
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
-from chronomap.journal.protocol import Contents, Cut, Position, Progress
+from chronomap.journal.protocol import Contents, Cut, Position, Progress, Pruned
 from chronomap.journal.reading import add, arrange, owned, resident_part, timeline_of
 
 CUT_EVERY = 4096
@@ -23,7 +23,7 @@ class Shelf:
     """Where a ``MemoryJournal`` keeps its log; give it to the next one to "reopen" it."""
 
     commits: list[Commit] = field(default_factory=list)
-    pruned: dict[Any, tuple[Position, Position]] = field(default_factory=dict)  # start and floor by key
+    pruned: dict[Any, Pruned] = field(default_factory=dict)
     complete_since: int = 0
     owned: bool = False
 
@@ -121,7 +121,7 @@ class MemoryJournal:
             changed, more = max(entry.revision for entry in entries), False
             if resident is not None:
                 entries, more = resident_part(reversed(entries), resident, now)
-            contents.timelines[key] = timeline_of(entries, changed, self.floor(key))
+            contents.timelines[key] = timeline_of(entries, changed, self.shelf.pruned.get(key))
             if more:
                 contents.partial.add(key)
         return contents
@@ -134,8 +134,7 @@ class MemoryJournal:
             for kind, other, value, _, timestamp, expires_at in commit.records:
                 if kind != "activate" and other in {key}:
                     add(found, Entry(timestamp, commit.revision, self._kept(value), expires_at))
-        start = self.shelf.pruned[key][0] if key in self.shelf.pruned else None
-        found = arrange(found, start)
+        found = arrange(found, self.shelf.pruned.get(key))
         for index in reversed(range(len(found))):
             entry = found.entry(index)
             if before is None or entry[:2] < before:
@@ -143,13 +142,15 @@ class MemoryJournal:
 
     def floor(self, key: Any) -> Position | None:
         """See ``Journal``."""
-        return self.shelf.pruned[key][1] if key in self.shelf.pruned else None
+        return self.shelf.pruned[key].floor if key in self.shelf.pruned else None
 
     def prune(self, cuts: Sequence[Cut], *, keep_after: int | None = None) -> int:
         """See ``Journal``."""
         self._ready()
-        for cut in cuts:
-            self.shelf.pruned[cut.key] = cut.start, cut.floor
+        for key, start, floor in cuts:
+            forgotten = [entry.revision for entry in self.versions(key, before=start)]
+            cut = Pruned(start, floor, max(forgotten, default=0))
+            self.shelf.pruned[key] = cut.joined(self.shelf.pruned.get(key))
         newest = self.revision if keep_after is None else keep_after
         return self._remove(
             {cut.key for cut in cuts},
@@ -163,14 +164,15 @@ class MemoryJournal:
         self.shelf.complete_since = max(self.shelf.complete_since, revision)
         self._remove(
             None,
-            lambda commit, record: commit.revision <= revision
-            and (record.kind == "activate" or self._is_pruned(commit, record)),
+            lambda commit, record: (
+                commit.revision <= revision and (record.kind == "activate" or self._is_pruned(commit, record))
+            ),
         )
         return False
 
     def _is_pruned(self, commit: Commit, record: Record) -> bool:
         pruned = self.shelf.pruned.get(record.key)
-        return pruned is not None and record.kind != "activate" and (record.timestamp, commit.revision) < pruned[0]
+        return pruned is not None and record.kind != "activate" and (record.timestamp, commit.revision) < pruned.start
 
     def _remove(self, keys: set[Any] | None, which: Any, *, in_log: bool = False) -> int:
         """Take records out of commits; ``in_log``: the log is no longer complete there."""

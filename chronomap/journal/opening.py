@@ -61,9 +61,7 @@ def connect(path: Path, durability: str, vfs: str | None = None) -> apsw.Connect
         raise JournalOpenError(f"{path} cannot be opened: {error}", path=str(path)) from error
     try:
         if connection.readonly("main"):
-            raise JournalOpenError(
-                f"{path} is read-only; make it writable, or copy it to where you may write", path=str(path)
-            )
+            raise JournalOpenError(f"{path} is read-only; make it writable, or copy it to where you may write", path=str(path))
         # Closing must not move anything about by itself: it also happens in forked children, and after failures.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)

@@ -32,6 +32,28 @@ Progress = Callable[[int, int], None]
 """Called now and then with how much is done, and of how much."""
 
 
+class Pruned(NamedTuple):
+    """What is known of a key's forgotten versions.
+
+    Attributes:
+        start: The position of the oldest version that is kept.
+        floor: The smallest timestamp and the smallest revision ever forgotten, as ``Timeline.floor`` has them.
+        changed: The newest revision that wrote one of them.
+    """
+
+    start: Position
+    floor: Position
+    changed: int
+
+    def joined(self, other: Pruned | None) -> Pruned:
+        """Both together."""
+        if other is None:
+            return self
+        (timestamp, revision), (timestamp2, revision2) = self.floor, other.floor
+        floor = min(timestamp, timestamp2), min(revision, revision2)
+        return Pruned(max(self.start, other.start), floor, max(self.changed, other.changed))
+
+
 class Cut(NamedTuple):
     """Some versions of one key that are to be forgotten.
 

@@ -11,7 +11,7 @@ from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import Timeline
 from chronomap.core.values import IMMUTABLE, MISSING, Captured
-from chronomap.journal.protocol import Position
+from chronomap.journal.protocol import Pruned
 
 
 def owned(value: Any) -> Any:
@@ -30,18 +30,12 @@ def add(timeline: Timeline, entry: Entry) -> None:
         timeline.timestamps.append(timestamp)
 
 
-def arrange(timeline: Timeline, start: Position | None = None, floor: Position | None = None) -> Timeline:
-    """A timeline of the same entries from a position on, in order."""
-    timeline.changed = max(timeline.revisions, default=0)
+def arrange(timeline: Timeline, cut: Pruned | None) -> Timeline:
+    """A timeline of the same entries, in order, without those that have been pruned."""
     places = sorted(zip(timeline.timestamps, timeline.revisions, range(len(timeline)), strict=True))
-    first = 0 if start is None else bisect_left(places, start)
-    whole = Timeline()
-    for _, _, index in places[first:]:
-        add(whole, timeline.entry(index))
-    whole.ordered = all(one <= two for one, two in pairwise(whole.revisions))
-    whole.changed = timeline.changed
-    whole.floor = floor
-    return whole
+    first = 0 if cut is None else bisect_left(places, cut.start)
+    entries = [timeline.entry(index) for _, _, index in places[first:]]
+    return timeline_of(entries, max(timeline.revisions, default=0), cut)
 
 
 def resident_part(newest_first: Iterable[Entry], resident: Retention, now: float) -> tuple[list[Entry], bool]:
@@ -67,12 +61,12 @@ def resident_part(newest_first: Iterable[Entry], resident: Retention, now: float
     return kept[::-1], False
 
 
-def timeline_of(entries: list[Entry], changed: int, floor: Position | None) -> Timeline:
-    """A timeline of entries that are in order."""
+def timeline_of(entries: list[Entry], changed: int, cut: Pruned | None) -> Timeline:
+    """A timeline of entries that are in order, last changed by a revision (or by one that was pruned)."""
     timeline = Timeline()
     for entry in entries:
         add(timeline, entry)
     timeline.ordered = all(one <= two for one, two in pairwise(timeline.revisions))
-    timeline.changed = changed
-    timeline.floor = floor
+    timeline.changed = changed if cut is None else max(changed, cut.changed)
+    timeline.floor = None if cut is None else cut.floor
     return timeline

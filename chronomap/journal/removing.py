@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from chronomap.errors import CorruptJournalError
-from chronomap.journal.protocol import Cut
+from chronomap.journal.loading import cut_of
+from chronomap.journal.protocol import Cut, Pruned
 from chronomap.journal.schema import cut_checksum, header_checksum
 from chronomap.journal.state import State
 
@@ -42,18 +43,15 @@ class Remover:
     def prune(self, state: State, text: bytes, cut: Cut, keep_after: int) -> int:
         """Note a cut, and remove what is below it unless its commit is newer than ``keep_after``."""
         self.place(state)
-        start, floor = cut.start, cut.floor
-        if (known := self._forget_cut(state, text)) is not None:
-            start = max(start, known[:2])
-            floor = min(floor[0], known[2]), min(floor[1], known[3])
-        checksum = cut_checksum(text, *start, *floor)
-        self._connection.execute("INSERT INTO pruned VALUES (?, ?, ?, ?, ?, ?)", (text, *start, *floor, checksum))
+        below = "FROM places WHERE key = ? AND (timestamp, revision) < (?, ?)"
+        [(changed,)] = self._connection.execute(f"SELECT max(revision) {below}", (text, *cut.start)).fetchall()  # noqa: S608
+        joined = Pruned(cut.start, cut.floor, changed or 0).joined(self._forget_cut(state, text))
+        numbers = (*joined.start, *joined.floor, joined.changed)
+        checksum = cut_checksum(text, numbers)
+        self._connection.execute("INSERT INTO pruned VALUES (?, ?, ?, ?, ?, ?, ?)", (text, *numbers, checksum))
         state.pruned += 1
         state.cuts += checksum
-        ids = self._ids(
-            "SELECT id FROM places WHERE key = ? AND (timestamp, revision) < (?, ?) AND revision <= ?",
-            (text, *start, keep_after),
-        )
+        ids = self._ids(f"SELECT id {below} AND revision <= ?", (text, *joined.start, keep_after))  # noqa: S608
         state.complete_since = max(state.complete_since, self.remove(state, ids))
         return len(ids)
 
@@ -73,16 +71,16 @@ class Remover:
     def _ids(self, query: str, bindings: tuple[Any, ...]) -> list[int]:
         return [number for (number,) in self._connection.execute(query, bindings)]
 
-    def _forget_cut(self, state: State, text: bytes) -> Any:
+    def _forget_cut(self, state: State, text: bytes) -> Pruned | None:
         """Remove what is noted as pruned of a key; returns what that was."""
         known = self._connection.execute("SELECT * FROM pruned WHERE key = ?", (text,)).fetchone()
         if known is None:
             return None
-        _, *cut, checksum = known
+        cut = cut_of(known)
         self._connection.execute("DELETE FROM pruned WHERE key = ?", (text,))
         state.pruned -= 1
-        state.cuts -= checksum
-        return tuple(cut)
+        state.cuts -= known[-1]
+        return cut
 
     def remove(self, state: State, ids: list[int]) -> int:
         """Remove records; returns the newest revision that lost some.

@@ -63,6 +63,7 @@ TABLES: Final = (
   revision INTEGER NOT NULL,
   floor_timestamp REAL NOT NULL,
   floor_revision INTEGER NOT NULL,
+  changed INTEGER NOT NULL,
   checksum INTEGER NOT NULL
 ) WITHOUT ROWID""",
     """CREATE TABLE state (
@@ -119,7 +120,7 @@ KINDS: Final = {
 
 _record: Final = Struct("<qqdddq").pack
 _header: Final = Struct("<qdqq").pack
-_cut: Final = Struct("<dqdq").pack
+_cut: Final = Struct("<dqdqq").pack
 
 EXACT_BIT: Final = 1 << 40
 VALUE_BIT: Final = 1 << 41
@@ -153,6 +154,6 @@ def header_checksum(revision: int, instant: float, size: int, total: int, meta: 
     return crc32(head if meta is None else head + b"+" + meta.encode())
 
 
-def cut_checksum(key: bytes, timestamp: float, revision: int, floor_timestamp: float, floor_revision: int) -> int:
-    """The checksum of a row of ``pruned``."""
-    return crc32(key + _cut(timestamp, revision, floor_timestamp, floor_revision))
+def cut_checksum(key: bytes, pruned: Sequence[Any]) -> int:
+    """The checksum of a row of ``pruned``: of the key, and of the five numbers after it."""
+    return crc32(key + _cut(*pruned))

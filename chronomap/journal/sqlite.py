@@ -53,7 +53,7 @@ from chronomap.journal.loading import load_all, load_newest, newest_first, read_
 from chronomap.journal.log import walk
 from chronomap.journal.opening import apsw, translated
 from chronomap.journal.ownership import Ownership
-from chronomap.journal.protocol import Contents, Cut, Position, Progress
+from chronomap.journal.protocol import Contents, Cut, Position, Progress, Pruned
 from chronomap.journal.removing import Remover
 from chronomap.journal.schema import header_checksum, record_checksum
 from chronomap.journal.state import State
@@ -220,7 +220,14 @@ class SqliteJournal:
             if len(records) != 1 or meta is not None:
                 text = None if meta is None else json.dumps(meta)
                 headers.append(
-                    (revision, instant, len(records), total, text, header_checksum(revision, instant, len(records), total, text))
+                    (
+                        revision,
+                        instant,
+                        len(records),
+                        total,
+                        text,
+                        header_checksum(revision, instant, len(records), total, text),
+                    )
                 )
         return rows, headers, erased
 
@@ -318,17 +325,16 @@ class SqliteJournal:
         text, _ = encode_key(key)
         with translated(str(self.path), "reading versions"):
             self._place()
-            start, _ = self._cut(text) or (None, None)
-            yield from newest_first(self._connection, self.codec, text, before, start, [], share=True)
+            yield from newest_first(self._connection, self.codec, text, before, self._cut(text), [], share=True)
 
     def floor(self, key: Any) -> Position | None:
         """See ``Journal``."""
         self._ready(writing=False)
         with translated(str(self.path), "reading what was pruned"):
             cut = self._cut(encode_key(key)[0])
-        return None if cut is None else cut[1]
+        return None if cut is None else cut.floor
 
-    def _cut(self, text: bytes) -> tuple[Position, Position] | None:
+    def _cut(self, text: bytes) -> Pruned | None:
         """What was pruned of a key; no look at the file if nothing ever was."""
         return read_cuts(self._connection, self._state).get(text) if self._state.pruned else None
 

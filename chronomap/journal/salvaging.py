@@ -1,0 +1,195 @@
+"""Taking what is readable of a damaged file into a new one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from chronomap.core.records import Commit, Record
+from chronomap.errors import ChronoMapError, CorruptJournalError
+from chronomap.journal.codec import Codec, ExactCodec, decode_key
+from chronomap.journal.loading import cut_of
+from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, record_of
+from chronomap.journal.opening import apsw, check_path
+from chronomap.journal.protocol import Cut
+from chronomap.journal.schema import header_checksum
+from chronomap.journal.sqlite import SqliteJournal
+from chronomap.journal.state import State
+
+GROUP: Final = 1_000
+"""Commits that are written at a time."""
+
+FAR: Final = 1 << 62
+"""An id that no record reaches."""
+
+
+@dataclass(slots=True)
+class Salvage:
+    """What was taken over.
+
+    Attributes:
+        revision: The newest revision in the new file.
+        records: How many records were taken over.
+        incomplete: The revisions of which something, or everything, is lost. They are in the new file, with what is left.
+            What their keys are said to hold may be wrong from then on.
+    """
+
+    revision: int = 0
+    records: int = 0
+    incomplete: list[int] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is known to be lost."""
+        return not self.incomplete
+
+
+def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], codec: Codec | None = None) -> Salvage:
+    """Write every record that is as it was written into a new file, under its own revision.
+
+    The old file is not changed. Records, headers and what was pruned are each taken one by one, past whatever SQLite
+    cannot read.
+
+    Args:
+        path: The damaged file.
+        new_path: Where to; must not be there yet.
+        codec: The one that the file was written with.
+
+    Raises:
+        CorruptJournalError: If not even the tables can be found.
+        JournalOpenError: If ``path`` is not there, or ``new_path`` cannot be made.
+    """
+    source, target = Path(os.path.realpath(path)), Path(os.path.realpath(new_path))
+    check_path(source)
+    if target.exists():
+        raise ChronoMapError(f"{target} is there already; salvage into a new file")
+    codec = codec or ExactCodec()
+    report = Salvage()
+    connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        for table in ("records", "commits"):
+            if not _is_there(connection, table):
+                raise CorruptJournalError(f"{source} is too damaged: its table {table} cannot be found")
+        with SqliteJournal.open(target, durability="off", codec=codec) as journal:
+            group: list[Commit] = []
+            for commit in _commits(connection, codec, report):
+                group.append(commit)
+                if len(group) == GROUP:
+                    journal.append(group)
+                    group = []
+            journal.append(group)
+            for cut in _cuts(connection):
+                journal.prune([cut])
+    finally:
+        connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+    return report
+
+
+def _is_there(connection: Any, table: str) -> bool:
+    try:
+        connection.execute(f"SELECT 1 FROM {table} WHERE rowid = 0").fetchall()  # noqa: S608 - of constants
+    except apsw.Error as error:
+        return not isinstance(error, apsw.SQLError | apsw.NotADBError)
+    return True
+
+
+def _commits(connection: Any, codec: Codec, report: Salvage) -> Iterator[Commit]:
+    """All commits without gaps, with what is left of each."""
+    headers = {row[0]: row for row in _rows(connection, "commits", "*", "revision") if _is_header(row)}
+    taken: dict[int, list[tuple[int, float, Record]]] = {}
+    for row in _rows(connection, "records", COLUMNS, "id"):
+        if is_whole(row):
+            try:
+                record = record_of(row, codec)
+            except ChronoMapError:
+                continue
+            taken.setdefault(row[1], []).append((row[9], row[6] if row[8] is None else row[8], record))
+    newest = max((*headers, *taken, _newest(connection)), default=0)
+    instant = min((row[1] for row in headers.values()), default=None)
+    now = instant if instant is not None else min((found[0][1] for found in taken.values()), default=0.0)
+    for revision in range(1, newest + 1):
+        found = taken.get(revision, [])
+        header = headers.get(revision)
+        size, total = (1, sum(checksum for checksum, _, _ in found)) if header is None else (header[2], header[3])
+        if (len(found), sum(checksum for checksum, _, _ in found)) != (size, total):
+            report.incomplete.append(revision)
+        now = max(now, header[1] if header is not None else found[0][1] if found else now)
+        report.records += len(found)
+        report.revision = revision
+        yield Commit(revision, now, tuple(record for _, _, record in found), _meta(header))
+
+
+def _meta(header: Any) -> Any:
+    return None if header is None or header[4] is None else json.loads(header[4])
+
+
+def _newest(connection: Any) -> int:
+    try:
+        return State.read(connection).revision
+    except (ChronoMapError, apsw.Error):
+        return 0
+
+
+def _is_header(row: tuple[Any, ...]) -> bool:
+    try:
+        return header_checksum(*row[:5]) == row[5]
+    except UNREADABLE:
+        return False
+
+
+def _cuts(connection: Any) -> Iterator[Cut]:
+    try:
+        for row in connection.execute("SELECT * FROM pruned"):
+            try:
+                cut = cut_of(row)
+                yield Cut(decode_key(row[0], None), cut.start, cut.floor)
+            except ChronoMapError:
+                continue
+    except apsw.Error:
+        return
+
+
+def _rows(connection: Any, table: str, columns: str, number: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table by number, past the stretches that SQLite cannot read."""
+    query = f"SELECT {columns} FROM {table} WHERE {number} > ? ORDER BY {number}"  # noqa: S608 - of constants
+    place = 0
+    while place < FAR:
+        try:
+            for row in connection.execute(query, (place,)):
+                if type(row[0]) is not int or row[0] <= place:
+                    raise apsw.CorruptError
+                place = row[0]
+                yield row
+        except apsw.Error:
+            place = _beyond(connection, query, place)
+        else:
+            return
+
+
+def _beyond(connection: Any, query: str, place: int) -> int:
+    """Before where reading works again after a place where it does not; ``FAR`` if nowhere. O(log) probes."""
+
+    def works(start: int) -> bool:
+        try:
+            return connection.execute(query, (start,)).fetchone() is not None
+        except apsw.Error:
+            return False
+
+    step = 1
+    while not works(place + step):
+        step *= 2
+        if place + step >= FAR:
+            return FAR
+    low, high = place + step // 2, place + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        if works(middle):
+            high = middle
+        else:
+            low = middle
+    return high
