@@ -118,7 +118,7 @@ class MemoryJournal:
             entries.reverse()
             if not share:
                 entries = [entry._replace(value=owned(entry.value)) for entry in entries]
-            changed, more = max(entry.revision for entry in entries), False
+            changed, more = max(entry.revision for entry in self._written(key)), False
             if resident is not None:
                 entries, more = resident_part(reversed(entries), resident, now)
             contents.timelines[key] = timeline_of(entries, changed, self.shelf.pruned.get(key))
@@ -130,15 +130,20 @@ class MemoryJournal:
         """See ``Journal``."""
         self._ready(writing=False)
         found = Timeline()
-        for commit in self.shelf.commits:
-            for kind, other, value, _, timestamp, expires_at in commit.records:
-                if kind != "activate" and other in {key}:
-                    add(found, Entry(timestamp, commit.revision, self._kept(value), expires_at))
+        for entry in self._written(key):
+            add(found, entry._replace(value=self._kept(entry.value)))
         found = arrange(found, self.shelf.pruned.get(key))
         for index in reversed(range(len(found))):
             entry = found.entry(index)
             if before is None or entry[:2] < before:
                 yield entry
+
+    def _written(self, key: Any) -> Iterator[Entry]:
+        """What the log has of a key, in the order of the log."""
+        for commit in self.shelf.commits:
+            for kind, other, value, _, timestamp, expires_at in commit.records:
+                if kind != "activate" and other == key:
+                    yield Entry(timestamp, commit.revision, value, expires_at)
 
     def floor(self, key: Any) -> Position | None:
         """See ``Journal``."""
@@ -148,7 +153,7 @@ class MemoryJournal:
         """See ``Journal``."""
         self._ready()
         for key, start, floor in cuts:
-            forgotten = [entry.revision for entry in self.versions(key, before=start)]
+            forgotten = [entry.revision for entry in self._written(key) if entry[:2] < start]
             cut = Pruned(start, floor, max(forgotten, default=0))
             self.shelf.pruned[key] = cut.joined(self.shelf.pruned.get(key))
         newest = self.revision if keep_after is None else keep_after
