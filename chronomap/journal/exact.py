@@ -106,7 +106,7 @@ class Exact:
             if _is_json(value):
                 try:
                     text = _write(value)
-                except (OverflowError, UnicodeEncodeError):  # a large int, half a surrogate pair: what follows can
+                except (OverflowError, ValueError):  # a long int, half a surrogate pair: what follows can
                     pass
                 else:
                     if DOLLAR not in text:
