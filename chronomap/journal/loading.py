@@ -7,6 +7,7 @@ decoding them. So what an ordinary record needs stands in the loop, and everythi
 from __future__ import annotations
 
 import gc
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -66,13 +67,20 @@ def cut_of(row: tuple[Any, ...]) -> Pruned:
     return Pruned((timestamp, revision), (floor_timestamp, floor_revision), changed)
 
 
-def load_all(connection: Any, codec: Codec, state: State, share: bool, progress: Progress | None) -> Contents:
-    """Everything, in one pass."""
+def load(  # noqa: PLR0917 - where from, then how
+    connection: Any,
+    codec: Codec,
+    state: State,
+    limits: tuple[Retention, float] | None,
+    share: bool,
+    progress: Progress | None,
+) -> Contents:
+    """Everything, in one pass; or with ``limits`` (and now) in one pass that only takes down where versions are."""
     contents = Contents()
     pace = Pace(connection, 0, state.revision)
     rows = connection.execute(f"SELECT {COLUMNS} FROM records ORDER BY id")  # noqa: S608
     with no_collection():
-        full = _Pass(codec, contents, pace, share=share)
+        full = _Pass(codec, contents, pace, share=share, sketch=limits is not None)
         count = full.run(rows, progress, state.records)
         pace.end(state.revision)
         if (count, pace.headers) != (state.records, state.commits):
@@ -86,19 +94,52 @@ def load_all(connection: Any, codec: Codec, state: State, share: bool, progress:
         for text in full.disordered | cuts.keys():
             if (key := full.keys.get(text, MISSING)) is not MISSING:
                 contents.timelines[key] = arrange(contents.timelines[key], cuts.get(text))
+        if limits is not None:
+            _fill_in(connection, codec, contents, *limits, share=share)
     return contents
+
+
+def _fill_in(  # noqa: PLR0917
+    connection: Any, codec: Codec, contents: Contents, resident: Retention, now: float, *, share: bool
+) -> None:
+    """Turn sketches into timelines of what is to be resident."""
+    for key, sketch in contents.timelines.items():
+        places = [sketch.entry(index) for index in reversed(range(len(sketch)))]
+        newest_first = (place._replace(value=CANCELLED) if place.value < 0 else place for place in places)
+        kept, more = resident_part(newest_first, resident, now)
+        entries = [place if place.value is CANCELLED else _fetch(connection, codec, place.value, share=share) for place in kept]
+        whole = timeline_of(entries, sketch.changed, None)
+        whole.floor = sketch.floor
+        contents.timelines[key] = whole
+        if more:
+            contents.partial.add(key)
+
+
+def _fetch(connection: Any, codec: Codec, number: int, *, share: bool) -> Entry:
+    row = connection.execute(f"SELECT {COLUMNS} FROM records WHERE id = ?", (number,)).fetchone()  # noqa: S608
+    if row is None or not is_whole(row):
+        raise CorruptJournalError(f"record {number} is damaged")
+    return entry_of(row, codec, share=share)
+
+
+def entry_of(row: tuple[Any, ...], codec: Codec, *, share: bool) -> Entry:
+    """A checked row of ``records`` as a version, its value as a store keeps it."""
+    found = value_of(row[5], codec, row[1])
+    return Entry(row[6], row[1], found if share else owned(found), NEVER if row[7] is None else row[7])
 
 
 class _Pass:
     """One pass over the log, and what it met.
 
     Attributes:
+        sketch: Whether timelines get the ids of records instead of values (negative for a cancellation).
         keys: By their canonical text.
         firsts: The key (its text) of the first record of commits with which something is noted.
         disordered: The keys (their texts) that got a version dated before another.
     """
 
-    def __init__(self, codec: Codec, contents: Contents, pace: Pace, *, share: bool) -> None:
+    def __init__(self, codec: Codec, contents: Contents, pace: Pace, *, share: bool, sketch: bool) -> None:
+        self.sketch = sketch
         self.codec = codec
         self.contents = contents
         self.pace = pace
@@ -112,10 +153,10 @@ class _Pass:
         """Take all rows; returns how many there were."""
         pace, metas, find = self.pace, self.pace.metas, self._timelines.get
         step, add_instant = pace.step, pace.instants.append
-        codec, decode, share = self.codec, self.codec.decode, self.share
+        codec, decode, share, sketch = self.codec, self.codec.decode, self.share, self.sketch
         newest = count = 0
         for row in rows:
-            _, revision, kind, text, _, value, timestamp, expires_at, instant, checksum = row
+            number, revision, kind, text, _, value, timestamp, expires_at, instant, checksum = row
             try:
                 whole = record_checksum(row) == checksum
             except UNREADABLE:
@@ -137,7 +178,10 @@ class _Pass:
                 continue
             if (timeline := find(text)) is None or kind == "erase":
                 timeline = self._new(row)
-            if value:
+            if sketch:
+                found = -number if value == b"" else number
+                expires_at = None  # noqa: PLW2901 - comes with the value
+            elif value:
                 try:
                     found = decode(value)
                 except ChronoMapValueError:
@@ -171,69 +215,9 @@ class _Pass:
             self.contents.erased[key] = row[1]
             self.disordered.discard(text)
         timeline = self._timelines[text] = self.contents.timelines[key] = Timeline()
+        if self.sketch:
+            timeline.values = array("q")  # type: ignore[assignment]
         return timeline
-
-
-def load_newest(connection: Any, codec: Codec, state: State, share: bool, resident: Retention, now: float) -> Contents:
-    """The newest part of every key, found by the index; what is read is checked, and the index is counted."""
-    contents = Contents()
-    [(placed,)] = connection.execute("SELECT count(*) FROM places").fetchall()
-    if placed != state.places:
-        raise CorruptJournalError(f"{state.places} records were put into the index by key, but {placed} are there")
-    cuts = read_cuts(connection, state)
-    with no_collection():
-        _load_instants(connection, state, contents)
-        text = None
-        while (text := _next_key(connection, text)) is not None:
-            cut = cuts.get(text)
-            seen: list[tuple[Any, ...]] = []
-            entries, more = resident_part(newest_first(connection, codec, text, None, cut, seen, share=share), resident, now)
-            if not entries:
-                continue
-            key = decode_key(text, seen[0][4])
-            [(changed,)] = connection.execute("SELECT max(revision) FROM places WHERE key = ?", (text,))
-            contents.timelines[key] = timeline_of(entries, changed, cut)
-            if more:
-                contents.partial.add(key)
-            if erasures := [row[1] for row in seen if row[2] == "erase"]:
-                contents.erased[key] = max(erasures)
-    return contents
-
-
-def _load_instants(connection: Any, state: State, contents: Contents) -> None:
-    pace = Pace(connection, 0, state.revision)
-    firsts: dict[int, int] = {}
-    rows = connection.execute("SELECT id, revision, checksum, coalesce(instant, timestamp) FROM records ORDER BY id")
-    add_instant = pace.instants.append
-    count = 0
-    for count, (number, revision, checksum, instant) in enumerate(rows, 1):  # noqa: B007 - how many is asked below
-        if revision == pace.newest + 1 < pace.due:
-            pace.newest = revision
-            add_instant(instant)
-        else:
-            pace.step(revision, checksum, instant)
-            if revision in pace.metas:
-                firsts.setdefault(revision, number)
-    pace.end(state.revision)
-    if count != state.records:
-        raise CorruptJournalError(f"{state.records} records were written, but {count} are there")
-    contents.instants = pace.instants
-    for revision, meta in pace.metas.items():
-        if (request_id := meta.get("request_id")) is not None:
-            key = MISSING
-            if revision in firsts:
-                [key_of] = connection.execute("SELECT key, exact FROM records WHERE id = ?", (firsts[revision],))
-                key = decode_key(*key_of)
-            contents.requests[request_id] = key, revision
-
-
-def _next_key(connection: Any, text: bytes | None) -> bytes | None:
-    """The key after another in the index. O(log n)."""
-    if text is None:
-        found = connection.execute("SELECT key FROM places ORDER BY key LIMIT 1").fetchone()
-    else:
-        found = connection.execute("SELECT key FROM places WHERE key > ? ORDER BY key LIMIT 1", (text,)).fetchone()
-    return None if found is None else found[0]
 
 
 _NEWEST: Final = (
@@ -243,31 +227,47 @@ _NEWEST: Final = (
 )
 
 
+_NEIGHBOURS: Final = (
+    "SELECT p.key, p.timestamp, p.revision, r.key, r.timestamp, r.revision FROM (SELECT * FROM places "
+    "WHERE (key, timestamp, revision) {0} (?, ?, ?) ORDER BY key {1}, timestamp {1}, revision {1} LIMIT 1) p "
+    "LEFT JOIN records r ON r.id = p.id"
+)
+_ABOVE: Final = _NEIGHBOURS.format(">=", "ASC")
+_BELOW: Final = _NEIGHBOURS.format("<", "DESC")
+
+
 def newest_first(  # noqa: PLR0917 - what is asked of the file, then how
-    connection: Any,
-    codec: Codec,
-    text: bytes,
-    before: Position | None,
-    cut: Pruned | None,
-    seen: list[tuple[Any, ...]],
-    *,
-    share: bool,
+    connection: Any, codec: Codec, text: bytes, before: Position | None, cut: Pruned | None, *, share: bool
 ) -> Iterator[Entry]:
-    """The versions of a key below a position and not below another, newest first; ``seen`` gets their rows."""
+    """The versions of a key below a position and not pruned, newest first.
+
+    The rows of the index have no checksums, so each is held against its record, and so are the two that enclose what is
+    read: a damaged one would send the search astray, and then it, or a neighbour of it, is where the search ends.
+    """
     position = before or (NEVER, 1 << 62)
+    _check_neighbour(connection, _ABOVE, (text, *position))
     fetched = 4
     while True:
         fetched = min(fetched * 4, CHUNK)
         rows = connection.execute(_NEWEST, (text, *position, fetched)).fetchall()
         for timestamp, revision, *columns in rows:
             row = tuple(columns)
-            if not is_whole(row) or (row[1], row[3], row[6]) != (revision, text, timestamp):
+            if (
+                not is_whole(row)
+                or (row[1], row[3], row[6]) != (revision, text, timestamp)
+                or (timestamp, revision) >= position
+            ):
                 raise CorruptJournalError(f"a version of key {text!r}, of revision {revision}, is damaged")
             position = timestamp, revision
             if cut is not None and position < cut.start:
                 return
-            seen.append(row)
-            found = value_of(row[5], codec, revision)
-            yield Entry(timestamp, revision, found if share else owned(found), NEVER if row[7] is None else row[7])
+            yield entry_of(row, codec, share=share)
         if len(rows) < fetched:
+            _check_neighbour(connection, _BELOW, (text, *position))
             return
+
+
+def _check_neighbour(connection: Any, query: str, position: tuple[Any, ...]) -> None:
+    found = connection.execute(query, position).fetchone()
+    if found is not None and found[:3] != found[3:]:
+        raise CorruptJournalError(f"the index by key is damaged near {found[0]!r}")

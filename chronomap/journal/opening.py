@@ -41,7 +41,7 @@ def translated(path: str, doing: str) -> Iterator[None]:
     """Turn SQLite's errors into this library's."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
         raise CorruptJournalError(f"{path} is damaged, found while {doing}: {error}") from error
     except apsw.Error as error:
         raise JournalError(f"{path}: {doing} failed: {type(error).__name__}: {error}") from error

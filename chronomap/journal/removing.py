@@ -46,14 +46,18 @@ class Remover:
         below = "FROM places WHERE key = ? AND (timestamp, revision) < (?, ?)"
         [(changed,)] = self._connection.execute(f"SELECT max(revision) {below}", (text, *cut.start)).fetchall()  # noqa: S608
         joined = Pruned(cut.start, cut.floor, changed or 0).joined(self._forget_cut(state, text))
-        numbers = (*joined.start, *joined.floor, joined.changed)
+        self.note(state, text, joined)
+        ids = self._ids(f"SELECT id {below} AND revision <= ?", (text, *joined.start, keep_after))  # noqa: S608
+        state.complete_since = max(state.complete_since, self.remove(state, ids))
+        return len(ids)
+
+    def note(self, state: State, text: bytes, pruned: Pruned) -> None:
+        """Write down what was pruned of a key, of which nothing is noted yet."""
+        numbers = (*pruned.start, *pruned.floor, pruned.changed)
         checksum = cut_checksum(text, numbers)
         self._connection.execute("INSERT INTO pruned VALUES (?, ?, ?, ?, ?, ?, ?)", (text, *numbers, checksum))
         state.pruned += 1
         state.cuts += checksum
-        ids = self._ids(f"SELECT id {below} AND revision <= ?", (text, *joined.start, keep_after))  # noqa: S608
-        state.complete_since = max(state.complete_since, self.remove(state, ids))
-        return len(ids)
 
     def compact(self, state: State, revision: int, limit: int) -> bool:
         """Look at so many records for what no version needs; whether there are more."""

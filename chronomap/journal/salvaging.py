@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from chronomap.core.records import Commit, Record
 from chronomap.errors import ChronoMapError, CorruptJournalError
-from chronomap.journal.codec import Codec, ExactCodec, decode_key
+from chronomap.journal.codec import Codec, ExactCodec
 from chronomap.journal.loading import cut_of
 from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, record_of
 from chronomap.journal.opening import apsw, check_path
-from chronomap.journal.protocol import Cut
+from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
 from chronomap.journal.sqlite import SqliteJournal
 from chronomap.journal.state import State
@@ -83,8 +83,10 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
                     journal.append(group)
                     group = []
             journal.append(group)
-            for cut in _cuts(connection):
-                journal.prune([cut])
+            with journal._writing("noting what was pruned") as state:
+                for text, cut in _cuts(connection):
+                    journal._remover.note(state, text, cut)
+                state.complete_since = max(_state(connection).complete_since, *report.incomplete, 0)
     finally:
         connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
     return report
@@ -109,7 +111,7 @@ def _commits(connection: Any, codec: Codec, report: Salvage) -> Iterator[Commit]
             except ChronoMapError:
                 continue
             taken.setdefault(row[1], []).append((row[9], row[6] if row[8] is None else row[8], record))
-    newest = max((*headers, *taken, _newest(connection)), default=0)
+    newest = max((*headers, *taken, _state(connection).revision), default=0)
     instant = min((row[1] for row in headers.values()), default=None)
     now = instant if instant is not None else min((found[0][1] for found in taken.values()), default=0.0)
     for revision in range(1, newest + 1):
@@ -128,11 +130,11 @@ def _meta(header: Any) -> Any:
     return None if header is None or header[4] is None else json.loads(header[4])
 
 
-def _newest(connection: Any) -> int:
+def _state(connection: Any) -> State:
     try:
-        return State.read(connection).revision
-    except (ChronoMapError, apsw.Error):
-        return 0
+        return State.read(connection)
+    except (ChronoMapError, UnicodeDecodeError, apsw.Error):
+        return State()
 
 
 def _is_header(row: tuple[Any, ...]) -> bool:
@@ -142,15 +144,14 @@ def _is_header(row: tuple[Any, ...]) -> bool:
         return False
 
 
-def _cuts(connection: Any) -> Iterator[Cut]:
+def _cuts(connection: Any) -> Iterator[tuple[bytes, Pruned]]:
     try:
         for row in connection.execute("SELECT * FROM pruned"):
             try:
-                cut = cut_of(row)
-                yield Cut(decode_key(row[0], None), cut.start, cut.floor)
+                yield row[0], cut_of(row)
             except ChronoMapError:
                 continue
-    except apsw.Error:
+    except (UnicodeDecodeError, apsw.Error):
         return
 
 
@@ -165,7 +166,7 @@ def _rows(connection: Any, table: str, columns: str, number: str) -> Iterator[tu
                     raise apsw.CorruptError
                 place = row[0]
                 yield row
-        except apsw.Error:
+        except (UnicodeDecodeError, apsw.Error):
             place = _beyond(connection, query, place)
         else:
             return
@@ -177,7 +178,7 @@ def _beyond(connection: Any, query: str, place: int) -> int:
     def works(start: int) -> bool:
         try:
             return connection.execute(query, (start,)).fetchone() is not None
-        except apsw.Error:
+        except (UnicodeDecodeError, apsw.Error):
             return False
 
     step = 1

@@ -49,7 +49,7 @@ from chronomap.errors import (
 )
 from chronomap.journal import opening
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
-from chronomap.journal.loading import load_all, load_newest, newest_first, read_cuts
+from chronomap.journal.loading import load, newest_first, read_cuts
 from chronomap.journal.log import walk
 from chronomap.journal.opening import apsw, translated
 from chronomap.journal.ownership import Ownership
@@ -73,7 +73,7 @@ class SqliteJournal:
     Use ``open``. Beside the file, while it is open, are SQLite's ``-wal`` and ``-shm`` and the note of its owner.
     """
 
-    def __init__(self, path: Path, ownership: Ownership, connection: Any, codec: Codec) -> None:
+    def __init__(self, path: Path, ownership: Ownership, connection: Any, codec: Codec, state: State) -> None:
         self.path = path
         self.codec = codec
         self.failure: JournalError | None = None
@@ -82,8 +82,9 @@ class SqliteJournal:
         self._pid = os.getpid()
         self._closed = False
         self._log_pages = 0  # in SQLite's own log, as of the last commit
+        self._counted = False  # the index by key
         self._to_scrub = False  # it has erased values in it
-        self._state = State.read(connection)
+        self._state = state
         self._remover = Remover(connection)
         connection.set_wal_hook(self._wrote)
         _open.add(self)
@@ -127,18 +128,14 @@ class SqliteJournal:
                 opening.create(real, codec.name, vfs, readable=isinstance(codec, ExactCodec))
             connection = opening.connect(real, durability, vfs)
             with translated(str(real), "opening it"):
-                journal = cls(real, ownership, connection, codec)
-            if journal._state.codec != codec.name:
-                raise JournalOpenError(
-                    f"{real} was written by the codec {journal._state.codec!r}, not {codec.name!r}; open it with codec=",
-                    path=str(real),
-                )
+                state = State.read(connection)
+            _check_codec(state.codec, codec, real)
         except BaseException:
             if connection is not None:
                 connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
             ownership.release()
             raise
-        return journal
+        return cls(real, ownership, connection, codec, state)
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 
@@ -305,10 +302,9 @@ class SqliteJournal:
         """See ``Journal``."""
         self._ready(writing=False)
         with translated(str(self.path), "loading it"):
-            if resident is None or (resident.max_versions is None and resident.max_age is None):
-                return load_all(self._connection, self.codec, self._state, share, progress)
-            self._place()
-            return load_newest(self._connection, self.codec, self._state, share, resident, now)
+            unlimited = resident is None or (resident.max_versions is None and resident.max_age is None)
+            limits = None if resident is None or unlimited else (resident, now)
+            return load(self._connection, self.codec, self._state, limits, share, progress)
 
     def replay(self, after: int = 0) -> Iterator[Commit]:
         """See ``Journal``."""
@@ -325,7 +321,7 @@ class SqliteJournal:
         text, _ = encode_key(key)
         with translated(str(self.path), "reading versions"):
             self._place()
-            yield from newest_first(self._connection, self.codec, text, before, self._cut(text), [], share=True)
+            yield from newest_first(self._connection, self.codec, text, before, self._cut(text), share=True)
 
     def floor(self, key: Any) -> Position | None:
         """See ``Journal``."""
@@ -339,7 +335,12 @@ class SqliteJournal:
         return read_cuts(self._connection, self._state).get(text) if self._state.pruned else None
 
     def _place(self) -> None:
-        """Bring the index by key up to date. Amortised O(log n) per record, once; a failed journal cannot."""
+        """Bring the index by key up to date, and count it once. Amortised O(log n) per record; a failed journal cannot."""
+        if not self._counted:
+            [(places,)] = self._connection.execute("SELECT count(*) FROM places").fetchall()
+            if places != self._state.places:
+                raise CorruptJournalError(f"{self._state.places} rows were put into the index by key, but {places} are there")
+            self._counted = True
         if self._state.placed < self._state.id:
             self._ready()
             with self._writing("bringing the index up to date") as state:
@@ -441,6 +442,13 @@ class SqliteJournal:
         if not getattr(self, "_closed", True) and self._pid == os.getpid():
             warnings.warn(f"the journal {self.path} was not closed", ResourceWarning, source=self, stacklevel=2)
             self.close()
+
+
+def _check_codec(found: str, codec: Codec, path: Path) -> None:
+    if found != codec.name:
+        raise JournalOpenError(
+            f"{path} was written by the codec {found!r}, not {codec.name!r}; open it with codec=", path=str(path)
+        )
 
 
 def _leave_alone() -> None:

@@ -317,7 +317,7 @@ def test_backup_of_a_journal_in_use(path: Path, tmp_path: Path, seed: Any) -> No
         for done, total in journal.backup(copy, pages=3):
             assert done <= total
             assert not copy.exists()
-            if journal.revision < 600:
+            if done < total and journal.revision < 600:
                 journal.append(commits(seed, 5, journal.revision + 1))
         expected = all_of(journal)
         with pytest.raises(JournalOpenError, match="there already"):
