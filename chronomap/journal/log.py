@@ -122,7 +122,7 @@ class Pace:
 def is_whole(row: tuple[Any, ...]) -> bool:
     """Whether a row of ``records`` is as it was written."""
     try:
-        return record_checksum(row) == row[9]
+        return bool(record_checksum(*row[:9]) == row[9])
     except UNREADABLE:
         return False
 

@@ -112,8 +112,7 @@ def _commits(connection: Any, codec: Codec, report: Salvage) -> Iterator[Commit]
                 continue
             taken.setdefault(row[1], []).append((row[9], row[6] if row[8] is None else row[8], record))
     newest = max((*headers, *taken, _state(connection).revision), default=0)
-    instant = min((row[1] for row in headers.values()), default=None)
-    now = instant if instant is not None else min((found[0][1] for found in taken.values()), default=0.0)
+    now = min([row[1] for row in headers.values()] + [found[0][1] for found in taken.values()], default=0.0)
     for revision in range(1, newest + 1):
         found = taken.get(revision, [])
         header = headers.get(revision)
@@ -139,7 +138,7 @@ def _state(connection: Any) -> State:
 
 def _is_header(row: tuple[Any, ...]) -> bool:
     try:
-        return header_checksum(*row[:5]) == row[5]
+        return bool(header_checksum(*row[:5]) == row[5])
     except UNREADABLE:
         return False
 

@@ -118,17 +118,28 @@ KINDS: Final = {
     )
 }
 
-_record: Final = Struct("<qqdddq").pack
+record_head: Final = Struct("<qqdddq").pack
 _header: Final = Struct("<qdqq").pack
 _cut: Final = Struct("<dqdqq").pack
 
 EXACT_BIT: Final = 1 << 40
 VALUE_BIT: Final = 1 << 41
+PLAIN_PUT: Final = KINDS["put"] + VALUE_BIT
+"""What is added to a key's length, shifted by 4, for a put of a value under its canonical key."""
 
 
-def record_checksum(row: Sequence[Any]) -> int:
+def record_checksum(  # noqa: PLR0917 - in the order of the columns
+    number: int,
+    revision: int,
+    kind: str,
+    key: bytes,
+    exact: bytes | None,
+    value: bytes | None,
+    timestamp: float,
+    expires_at: float | None,
+    instant: float | None,
+) -> int:
     """The checksum of a row of ``records``: of every column before it, and of what the NULLs stand for."""
-    number, revision, kind, key, exact, value, timestamp, expires_at, instant = row[:9]
     parts = (len(key) << 4) + KINDS[kind]
     text = key
     if value is not None:
@@ -137,15 +148,8 @@ def record_checksum(row: Sequence[Any]) -> int:
     if exact is not None:
         parts += EXACT_BIT + (len(exact) << 42)
         text += exact
-    head = _record(
-        number,
-        revision,
-        timestamp,
-        NEVER if expires_at is None else expires_at,
-        timestamp if instant is None else instant,
-        parts,
-    )
-    return crc32(head + text)
+    until = NEVER if expires_at is None else expires_at
+    return crc32(record_head(number, revision, timestamp, until, timestamp if instant is None else instant, parts) + text)
 
 
 def header_checksum(revision: int, instant: float, size: int, total: int, meta: str | None) -> int:

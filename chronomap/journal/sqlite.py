@@ -30,13 +30,14 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
 from chronomap.core.retention import Retention
-from chronomap.core.values import MISSING, bare
+from chronomap.core.values import MISSING, Captured
 from chronomap.errors import (
     ChronoMapTypeError,
     ChronoMapValueError,
@@ -61,6 +62,9 @@ from chronomap.journal.state import State
 LOG_PAGES: Final = 1_000
 """Pages in SQLite's own log after which they are moved to where they belong: its own default."""
 
+REMEMBERED: Final = 1 << 16
+"""Keys whose text is remembered, since most are written more than once."""
+
 BACKUP_PAGES: Final = 256
 """Pages (1 MiB) that a step of a backup copies."""
 
@@ -82,6 +86,7 @@ class SqliteJournal:
         self._pid = os.getpid()
         self._closed = False
         self._log_pages = 0  # in SQLite's own log, as of the last commit
+        self._texts: dict[str, bytes] = {}  # of keys
         self._counted = False  # the index by key
         self._to_scrub = False  # it has erased values in it
         self._state = state
@@ -186,10 +191,12 @@ class SqliteJournal:
         self._tidy()
 
     def _rows(self, group: Sequence[Commit]) -> tuple[list[Any], list[Any], list[tuple[bytes, int]]]:
+        """A group as rows of ``records`` and of ``commits``, and the keys that it erases, with the id of that record."""
         rows: list[Any] = []
         headers: list[Any] = []
         erased: list[tuple[bytes, int]] = []
         number, newest = self._state.id, self._state.revision
+        encode, texts = self._encoded, self._texts
         for revision, instant, records, meta in group:
             newest += 1
             if revision != newest:
@@ -197,43 +204,40 @@ class SqliteJournal:
             total = 0
             for kind, key, value, _, timestamp, expires_at in records:
                 number += 1
-                canonical, exact = encode_key(key)
-                row = (
-                    number,
-                    revision,
-                    kind,
-                    canonical,
-                    exact,
-                    self._encoded(kind, value),
-                    timestamp,
-                    None if expires_at == NEVER else expires_at,
-                    None if instant == timestamp else instant,
-                )
-                checksum = record_checksum(row)
+                exact = None
+                if type(key) is not str or (canonical := texts.get(key)) is None:
+                    canonical, exact = self._text(key)
+                text = encode(kind, value)
+                until = None if expires_at == NEVER else expires_at
+                at = None if instant == timestamp else instant
+                checksum = record_checksum(number, revision, kind, canonical, exact, text, timestamp, until, at)
                 total += checksum
-                rows.append((*row, checksum))
+                rows.append((number, revision, kind, canonical, exact, text, timestamp, until, at, checksum))
                 if kind == "erase":
                     erased.append((canonical, number))
             if len(records) != 1 or meta is not None:
-                text = None if meta is None else json.dumps(meta)
-                headers.append(
-                    (
-                        revision,
-                        instant,
-                        len(records),
-                        total,
-                        text,
-                        header_checksum(revision, instant, len(records), total, text),
-                    )
-                )
+                noted = None if meta is None else json.dumps(meta)
+                checksum = header_checksum(revision, instant, len(records), total, noted)
+                headers.append((revision, instant, len(records), total, noted, checksum))
         return rows, headers, erased
+
+    def _text(self, key: Any) -> tuple[bytes, bytes | None]:
+        """A key's texts; those of the strings met last are remembered."""
+        found = encode_key(key)
+        if type(key) is str:
+            if len(self._texts) >= REMEMBERED:
+                self._texts.clear()
+            self._texts[key] = found[0]
+        return found
 
     def _encoded(self, kind: str, value: Any) -> bytes | None:
         if value is MISSING or kind == "activate":
             return None
-        if value is CANCELLED:
+        if type(value) is Captured:
+            value = value.value
+        elif value is CANCELLED:
             return b""
-        text = self.codec.encode(bare(value))
+        text = self.codec.encode(value)
         if not text:
             raise ChronoMapTypeError(f"the codec {self.codec.name!r} gave no bytes at all for a value")
         return text
@@ -242,7 +246,7 @@ class SqliteJournal:
     def _writing(self, doing: str) -> Iterator[State]:
         """One transaction; what is yielded becomes the state if it succeeds. Anything else fails the journal."""
         connection = self._connection
-        state = State(**{name: getattr(self._state, name) for name in State.__slots__})
+        state = copy(self._state)
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield state

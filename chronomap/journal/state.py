@@ -6,7 +6,7 @@ It says how much there must be, so that a page that lost some of its rows cannot
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 from zlib import crc32
 
@@ -43,7 +43,7 @@ class State:
 
     def write(self, connection: Any) -> None:
         """Put it in place of the one before."""
-        text = json.dumps(asdict(self))
+        text = json.dumps({name: getattr(self, name) for name in self.__slots__})
         connection.execute("REPLACE INTO state VALUES (1, ?, ?)", (text, crc32(text.encode())))
 
     @classmethod
