@@ -23,7 +23,7 @@ from chronomap.errors import ChronoMapValueError, CorruptJournalError
 from chronomap.journal.codec import Codec, decode_key
 from chronomap.journal.log import COLUMNS, UNREADABLE, Pace, damaged, is_whole, value_of
 from chronomap.journal.protocol import Contents, Position, Progress, Pruned
-from chronomap.journal.reading import add, arrange, owned, resident_part, timeline_of
+from chronomap.journal.reading import add, arrange, complete, owned, resident_part, timeline_of
 from chronomap.journal.schema import PLAIN_PUT, cut_checksum, record_head
 from chronomap.journal.state import State
 
@@ -33,8 +33,8 @@ BATCH: Final = 256
 MUTABLE: Final = frozenset({dict, list})
 """Types of values that are always captured."""
 
-CHUNK: Final = 64
-"""Versions of one key that are fetched at a time."""
+FETCHED: Final = 16
+"""Versions of one key that are fetched first; then so many times as many, and so on."""
 
 
 @contextmanager
@@ -97,6 +97,8 @@ def load(  # noqa: PLR0917 - where from, then how
                 text = full.firsts.get(revision)
                 contents.requests[request_id] = MISSING if text is None else full.keys.get(text, MISSING), revision
         cuts = read_cuts(connection, state)
+        for timeline in contents.timelines.values():
+            complete(timeline)
         for text in full.disordered | cuts.keys():
             if (key := full.keys.get(text, MISSING)) is not MISSING:
                 contents.timelines[key] = arrange(contents.timelines[key], cuts.get(text))
@@ -193,17 +195,14 @@ class _Pass:
         if not self.share:
             found = [*map(Captured, found)] if {*map(type, found)} <= MUTABLE else [*map(owned, found)]
         find = self._timelines.get
-        for row, text, value, timestamp, revision in zip(batch, texts, found, timestamps, revisions, strict=True):
+        for index, (text, value, timestamp, revision) in enumerate(zip(texts, found, timestamps, revisions, strict=True)):
             if (timeline := find(text)) is None:
-                timeline = self._new(row)
+                timeline = self._new(batch[index])
             elif timestamp < timeline.timestamps[-1]:
                 self.disordered.add(text)
-            if timeline.expiries is not None:
-                timeline.expiries.append(NEVER)
             timeline.values.append(value)
             timeline.revisions.append(revision)
             timeline.timestamps.append(timestamp)
-            timeline.changed = revision
         pace.newest = revisions[-1]
         pace.instants.extend(timestamps)
         return True
@@ -228,7 +227,6 @@ class _Pass:
         else:
             entry = entry_of(row, self.codec, share=self.share)
         add(timeline, entry)
-        timeline.changed = revision
 
     def _key(self, row: tuple[Any, ...]) -> Any:
         text = row[3]
@@ -250,7 +248,7 @@ class _Pass:
 
 _NEWEST: Final = (
     "SELECT p.timestamp, p.revision, " + ", ".join(f"r.{name}" for name in COLUMNS.split(", ")) + " FROM places p "  # noqa: S608
-    "LEFT JOIN records r ON r.id = p.id WHERE p.key = ? AND (p.timestamp, p.revision) < (?, ?) "
+    "LEFT JOIN records r ON r.id = p.id WHERE p.key = ? AND p.timestamp <= ? "
     "ORDER BY p.timestamp DESC, p.revision DESC LIMIT ?"
 )
 
@@ -272,12 +270,13 @@ def newest_first(  # noqa: PLR0917 - what is asked of the file, then how
     The rows of the index have no checksums, so each is held against its record, and so are the two on either side of what
     is read: a damaged one sends the search astray, and then the search ends beside it, or where the order is broken.
     """
-    position = before or (NEVER, 1 << 62)
-    _check_neighbours(connection, _ABOVE, (text, *position))
-    fetched = 4
+    first = given = before or (NEVER, 1 << 62)
+    _check_neighbours(connection, _ABOVE, text, first, ends=before is None)
+    fetched = FETCHED
     while True:
-        fetched = min(fetched * 4, CHUNK)
-        rows = connection.execute(_NEWEST, (text, *position, fetched)).fetchall()
+        # From the beginning each time, since a search for where the last part ended could be led past something.
+        rows = connection.execute(_NEWEST, (text, first[0], fetched)).fetchall()
+        position = first[0], 1 << 62
         for timestamp, revision, *columns in rows:
             row = tuple(columns)
             if (
@@ -287,16 +286,26 @@ def newest_first(  # noqa: PLR0917 - what is asked of the file, then how
             ):
                 raise CorruptJournalError(f"a version of key {text!r}, of revision {revision}, is damaged")
             position = timestamp, revision
+            if position >= first:
+                continue
             if cut is not None and position < cut.start:
                 return
-            yield entry_of(row, codec, share=share)
+            if position < given:
+                given = position
+                yield entry_of(row, codec, share=share)
         if len(rows) < fetched:
-            _check_neighbours(connection, _BELOW, (text, *position))
+            _check_neighbours(connection, _BELOW, text, position, ends=True)
             return
+        fetched *= FETCHED
 
 
-def _check_neighbours(connection: Any, query: str, position: tuple[Any, ...]) -> None:
-    found = connection.execute(query, position).fetchall()
-    ordered = len(found) < 2 or (found[0][:3] < found[1][:3]) == (query is _ABOVE)  # noqa: PLR2004 - as many as there may be
-    if not ordered or any(row[:3] != row[3:] for row in found) or len({row[:3] for row in found}) != len(found):
-        raise CorruptJournalError(f"the index by key is damaged near {position[0]!r}")
+def _check_neighbours(connection: Any, query: str, text: bytes, position: Position, *, ends: bool) -> None:
+    """Hold what stands beside a position against the log; ``ends``: no version of the key may be there."""
+    found = connection.execute(query, (text, *position)).fetchall()
+    places = [row[:3] for row in found]
+    try:
+        ordered = places == sorted(set(places), reverse=query is _BELOW)
+    except TypeError:
+        ordered = False
+    if not ordered or any(row[:3] != row[3:] or (ends and row[0] == text) for row in found):
+        raise CorruptJournalError(f"the index by key is damaged near {text!r}")

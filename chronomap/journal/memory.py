@@ -13,7 +13,7 @@ from chronomap.core.values import MISSING, bare
 from chronomap.errors import ClosedError, JournalError, JournalInUseError, LaggedError
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
 from chronomap.journal.protocol import Contents, Cut, Position, Progress, Pruned
-from chronomap.journal.reading import add, arrange, owned, resident_part, timeline_of
+from chronomap.journal.reading import add, arrange, complete, owned, resident_part, timeline_of
 
 CUT_EVERY = 4096
 
@@ -132,6 +132,7 @@ class MemoryJournal:
         found = Timeline()
         for entry in self._written(key):
             add(found, entry._replace(value=self._kept(entry.value)))
+        complete(found)
         found = arrange(found, self.shelf.pruned.get(key))
         for index in reversed(range(len(found))):
             entry = found.entry(index)

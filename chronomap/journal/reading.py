@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import pairwise
@@ -20,14 +21,30 @@ def owned(value: Any) -> Any:
 
 
 def add(timeline: Timeline, entry: Entry) -> None:
-    """Add an entry at the end, wherever it belongs; ``arrange`` puts it there."""
+    """Add an entry at the end, wherever it belongs.
+
+    ``complete`` must follow when all are there, and if they did not come in order, ``arrange``.
+    """
     timestamp, revision, value, expires_at = entry
-    if timeline.expiries is not None or expires_at != NEVER:
-        timeline._append(timestamp, revision, value, expires_at)
-    else:
-        timeline.values.append(value)
-        timeline.revisions.append(revision)
-        timeline.timestamps.append(timestamp)
+    if expires_at != NEVER:
+        if timeline.expiries is None:
+            timeline.expiries = array("d")
+        _fill_up(timeline.expiries, len(timeline.timestamps))
+        timeline.expiries.append(expires_at)
+    timeline.values.append(value)
+    timeline.revisions.append(revision)
+    timeline.timestamps.append(timestamp)
+
+
+def _fill_up(expiries: array[float], size: int) -> None:
+    expiries.extend([NEVER] * (size - len(expiries)))
+
+
+def complete(timeline: Timeline) -> None:
+    """Note what the entries added so far amount to: expiries of those after the last that expires, the last change."""
+    if timeline.expiries is not None:
+        _fill_up(timeline.expiries, len(timeline.timestamps))
+    timeline.changed = max(timeline.revisions, default=0)
 
 
 def arrange(timeline: Timeline, cut: Pruned | None) -> Timeline:
@@ -66,6 +83,7 @@ def timeline_of(entries: list[Entry], changed: int, cut: Pruned | None) -> Timel
     timeline = Timeline()
     for entry in entries:
         add(timeline, entry)
+    complete(timeline)
     timeline.ordered = all(one <= two for one, two in pairwise(timeline.revisions))
     timeline.changed = changed if cut is None else max(changed, cut.changed)
     timeline.floor = None if cut is None else cut.floor
