@@ -27,14 +27,8 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, MissingExtraError
-
-try:
-    import msgspec
-except ImportError as missing:
-    raise MissingExtraError(
-        "a durable map needs msgspec, which is not installed; install it with: pip install 'chronomap[durable]'"
-    ) from missing
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
+from chronomap.journal.extras import msgspec
 
 DEPTH: Final = 100
 """Levels of nesting, as in the other files of a map: reading them stays far from the end of Python's stack."""
@@ -240,7 +234,7 @@ class Exact:
         return made
 
 
-def _check_registrable(name: str, kind: type) -> None:
+def _check_registrable(name: str, kind: Any) -> None:
     if not isinstance(kind, type) or not (issubclass(kind, enum.Enum) or dataclasses.is_dataclass(kind)):
         raise ChronoMapTypeError(f"only dataclasses and enums can be registered, got {kind!r} for {name!r}")
     if dataclasses.is_dataclass(kind) and issubclass(kind, _NO_OBJECT):

@@ -107,9 +107,7 @@ def load(  # noqa: PLR0917 - where from, then how
     return contents
 
 
-def _fill_in(  # noqa: PLR0917
-    connection: Any, codec: Codec, contents: Contents, resident: Retention, now: float, *, share: bool
-) -> None:
+def _fill_in(connection: Any, codec: Codec, contents: Contents, resident: Retention, now: float, *, share: bool) -> None:
     """Turn sketches into timelines of what is to be resident."""
     for key, sketch in contents.timelines.items():
         places = [sketch.entry(index) for index in reversed(range(len(sketch)))]
@@ -179,14 +177,18 @@ class _Pass:
         numbers, revisions, kinds, texts, exacts, values, timestamps, expiries, instants, checksums = zip(*batch, strict=True)
         first = pace.newest + 1
         if (
-            {*kinds} != {"put"} or {*exacts, *expiries, *instants} != {None} or {*map(type, values), *map(type, texts)} != {bytes}
-            or not all(values) or revisions != tuple(range(first, first + len(batch))) or revisions[-1] >= pace.due
+            {*kinds} != {"put"}
+            or {*exacts, *expiries, *instants} != {None}
+            or {*map(type, values), *map(type, texts)} != {bytes}
             or {*map(type, timestamps)} != {float}
-        ):  # fmt: skip
+            or not all(values)
+            or revisions != tuple(range(first, first + len(batch)))
+            or revisions[-1] >= pace.due
+        ):
             return False
         parts = [(len(text) << 4) + PLAIN_PUT for text in texts]
         heads = map(record_head, numbers, revisions, timestamps, repeat(NEVER), timestamps, parts)
-        if [*map(crc32, map(concat, map(concat, heads, texts), values))] != [*checksums]:
+        if [*map(crc32, map(concat, map(concat, heads, texts), values))] != [*checksums]:  # type: ignore[arg-type]
             return False
         try:
             found = self._decode_all(values)
@@ -209,7 +211,7 @@ class _Pass:
 
     def take(self, row: tuple[Any, ...]) -> None:
         """Take any row."""
-        number, revision, kind, text, _, value, timestamp, expires_at, instant, checksum = row
+        number, revision, kind, text, _, value, timestamp, _, instant, checksum = row
         pace = self.pace
         if not is_whole(row):
             raise damaged(row, pace.newest)
@@ -262,7 +264,7 @@ _ABOVE: Final = _NEIGHBOURS.format(">=", "ASC")
 _BELOW: Final = _NEIGHBOURS.format("<", "DESC")
 
 
-def newest_first(  # noqa: PLR0917 - what is asked of the file, then how
+def newest_first(
     connection: Any, codec: Codec, text: bytes, before: Position | None, cut: Pruned | None, *, share: bool
 ) -> Iterator[Entry]:
     """The versions of a key below a position and not pruned, newest first.

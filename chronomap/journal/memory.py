@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from chronomap.core.records import CANCELLED, Commit, Entry, Record
 from chronomap.core.retention import Retention
@@ -15,7 +15,8 @@ from chronomap.journal.codec import Codec, ExactCodec, encode_key
 from chronomap.journal.protocol import Contents, Cut, Position, Progress, Pruned
 from chronomap.journal.reading import add, arrange, complete, owned, resident_part, timeline_of
 
-CUT_EVERY = 4096
+REPORT_EVERY: Final = 4096
+"""Commits between two reports of progress."""
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class MemoryJournal:
         self._ready(writing=False)
         contents = Contents()
         for done, commit in enumerate(self.shelf.commits):
-            if progress is not None and not done % CUT_EVERY:
+            if progress is not None and not done % REPORT_EVERY:
                 progress(done, self.revision)
             contents.instants.append(commit.instant)
             if commit.meta and (request_id := commit.meta.get("request_id")) is not None:
@@ -164,7 +165,7 @@ class MemoryJournal:
             in_log=True,
         )
 
-    def compact(self, revision: int, limit: int = 10_000) -> bool:
+    def compact(self, revision: int, limit: int = 10_000) -> bool:  # noqa: ARG002 - there is nothing to slice
         """See ``Journal``."""
         self._ready()
         self.shelf.complete_since = max(self.shelf.complete_since, revision)

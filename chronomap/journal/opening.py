@@ -12,16 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from chronomap.errors import CorruptJournalError, JournalError, JournalOpenError, MissingExtraError
+from chronomap.errors import CorruptJournalError, JournalError, JournalOpenError
 from chronomap.journal import schema
+from chronomap.journal.extras import apsw
 from chronomap.journal.state import State
-
-try:
-    import apsw
-except ImportError as missing:
-    raise MissingExtraError(
-        "a durable map needs apsw, which is not installed; install it with: pip install 'chronomap[durable]'"
-    ) from missing
 
 NEW: Final = "-new"
 SYNCHRONOUS: Final = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
@@ -60,8 +54,7 @@ def connect(path: Path, durability: str, vfs: str | None = None) -> apsw.Connect
     except apsw.Error as error:
         raise JournalOpenError(f"{path} cannot be opened: {error}", path=str(path)) from error
     try:
-        if connection.readonly("main"):
-            raise JournalOpenError(f"{path} is read-only; make it writable, or copy it to where you may write", path=str(path))
+        check_writable(connection, path)
         # Closing must not move anything about by itself: it also happens in forked children, and after failures.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
@@ -103,6 +96,12 @@ def check_path(path: Path) -> None:
             "nothing was in it",
             path=str(path),
         )
+
+
+def check_writable(connection: apsw.Connection, path: Path) -> None:
+    """Refuse a file that SQLite could open for reading only."""
+    if connection.readonly("main"):
+        raise JournalOpenError(f"{path} is read-only; make it writable, or copy it to where you may write", path=str(path))
 
 
 def check_head(connection: apsw.Connection, path: Path) -> None:

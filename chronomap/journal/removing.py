@@ -44,10 +44,10 @@ class Remover:
         """Note a cut, and remove what is below it unless its commit is newer than ``keep_after``."""
         self.place(state)
         below = "FROM places WHERE key = ? AND (timestamp, revision) < (?, ?)"
-        [(changed,)] = self._connection.execute(f"SELECT max(revision) {below}", (text, *cut.start)).fetchall()  # noqa: S608
+        [(changed,)] = self._connection.execute(f"SELECT max(revision) {below}", (text, *cut.start)).fetchall()
         joined = Pruned(cut.start, cut.floor, changed or 0).joined(self._forget_cut(state, text))
         self.note(state, text, joined)
-        ids = self._ids(f"SELECT id {below} AND revision <= ?", (text, *joined.start, keep_after))  # noqa: S608
+        ids = self._ids(f"SELECT id {below} AND revision <= ?", (text, *joined.start, keep_after))
         state.complete_since = max(state.complete_since, self.remove(state, ids))
         return len(ids)
 

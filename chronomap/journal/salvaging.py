@@ -12,9 +12,10 @@ from typing import Any, Final
 from chronomap.core.records import Commit, Record
 from chronomap.errors import ChronoMapError, CorruptJournalError
 from chronomap.journal.codec import Codec, ExactCodec
+from chronomap.journal.extras import apsw
 from chronomap.journal.loading import cut_of
 from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, record_of
-from chronomap.journal.opening import apsw, check_path
+from chronomap.journal.opening import check_path
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
 from chronomap.journal.sqlite import SqliteJournal

@@ -28,7 +28,7 @@ import os
 import platform
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -50,9 +50,10 @@ from chronomap.errors import (
 )
 from chronomap.journal import opening
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
+from chronomap.journal.extras import apsw
 from chronomap.journal.loading import load, newest_first, read_cuts
 from chronomap.journal.log import walk
-from chronomap.journal.opening import apsw, translated
+from chronomap.journal.opening import translated
 from chronomap.journal.ownership import Ownership
 from chronomap.journal.protocol import Contents, Cut, Position, Progress, Pruned
 from chronomap.journal.removing import Remover
@@ -85,13 +86,13 @@ class SqliteJournal:
         self._connection = connection
         self._pid = os.getpid()
         self._closed = False
-        self._log_pages = 0  # in SQLite's own log, as of the last commit
+        self._log_pages = [0]  # in SQLite's own log, as of the last commit; a list, since its counter must not hold us
         self._texts: dict[str, bytes] = {}  # of keys
         self._counted = False  # the index by key
         self._to_scrub = False  # it has erased values in it
         self._state = state
         self._remover = Remover(connection)
-        connection.set_wal_hook(self._wrote)
+        connection.set_wal_hook(_counter(self._log_pages))
         _open.add(self)
 
     @classmethod
@@ -271,16 +272,12 @@ class SqliteJournal:
             "also decides whether what was being written is there"
         )
 
-    def _wrote(self, _connection: Any, _name: str, pages: int) -> int:
-        self._log_pages = pages
-        return apsw.SQLITE_OK
-
     def _tidy(self) -> None:
         """Move what SQLite's own log holds to where it belongs.
 
         The group is safe already, so an error here is not the group's: it fails the journal for the next one.
         """
-        if not self._to_scrub and self._log_pages < LOG_PAGES:
+        if not self._to_scrub and self._log_pages[0] < LOG_PAGES:
             return
         try:
             if self._to_scrub:
@@ -446,6 +443,16 @@ class SqliteJournal:
         if not getattr(self, "_closed", True) and self._pid == os.getpid():
             warnings.warn(f"the journal {self.path} was not closed", ResourceWarning, source=self, stacklevel=2)
             self.close()
+
+
+def _counter(found: list[int]) -> Callable[[Any, str, int], int]:
+    """What SQLite calls after each commit with how many pages its own log has."""
+
+    def note(_connection: Any, _name: str, pages: int) -> int:
+        found[0] = pages
+        return int(apsw.SQLITE_OK)
+
+    return note
 
 
 def _check_codec(found: str, codec: Codec, path: Path) -> None:

@@ -6,6 +6,7 @@ It says how much there must be, so that a page that lost some of its rows cannot
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 from zlib import crc32
@@ -54,11 +55,11 @@ class State:
             CorruptJournalError: If there is none, or it is not as it was written.
         """
         rows = connection.execute("SELECT text, checksum FROM state").fetchall()
-        try:
+        found = None
+        with suppress(AttributeError, TypeError, ValueError):
             [(text, checksum)] = rows
-            found = json.loads(text)
-            if crc32(text.encode()) != checksum or found.keys() != {field.name for field in fields(cls)}:
-                raise ValueError
-        except (AttributeError, TypeError, ValueError):
-            raise CorruptJournalError("what the file knows about itself (its state) is damaged") from None
+            if crc32(text.encode()) == checksum:
+                found = json.loads(text)
+        if found is None or found.keys() != {field.name for field in fields(cls)}:
+            raise CorruptJournalError("what the file knows about itself (its state) is damaged")
         return cls(**found)

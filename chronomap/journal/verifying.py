@@ -19,13 +19,10 @@ from chronomap.journal.state import State
 MOST: Final = 100
 """Problems of one sort that are listed."""
 
-_STRAYS: Final = (
-    ("SELECT count(*) FROM places", "rows are in the index by key"),
-    (
-        "SELECT count(*) FROM places p JOIN records r ON r.id = p.id AND r.key = p.key AND r.timestamp = p.timestamp "
-        "AND r.revision = p.revision AND r.kind <> 'activate'",
-        "rows of the index by key lead to their record",
-    ),
+_PLACES: Final = "SELECT count(*) FROM places"
+_RIGHT_PLACES: Final = (
+    "SELECT count(*) FROM places p JOIN records r ON r.id = p.id AND r.key = p.key AND r.timestamp = p.timestamp "
+    "AND r.revision = p.revision AND r.kind <> 'activate'"
 )
 
 
@@ -140,7 +137,10 @@ def _log(connection: Any, codec: Codec, state: State, report: Report) -> None:
 
 
 def _index(connection: Any, state: State, report: Report) -> None:
-    for query, meaning in _STRAYS:
+    for query, meaning in (
+        (_PLACES, "rows are in the index by key"),
+        (_RIGHT_PLACES, "rows of the index by key lead to their record"),
+    ):
         [(found,)] = connection.execute(query).fetchall()
         if found != state.places:
             report.problems.append(f"{found} {meaning}, where {state.places} were written")

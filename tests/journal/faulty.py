@@ -33,17 +33,17 @@ class FaultyFile(apsw.VFSFile):
         self.system = system
         self.name = Path(filename if isinstance(filename, str) else filename.filename()).name
 
-    def xWrite(self, data: bytes, offset: int) -> None:
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - apsw's name
         """Write, unless."""
         self.system.happens(Step("write", self.name, offset, bytes(data)))
         super().xWrite(data, offset)
 
-    def xTruncate(self, newsize: int) -> None:
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802 - apsw's name
         """Truncate, unless."""
         self.system.happens(Step("truncate", self.name, newsize))
         super().xTruncate(newsize)
 
-    def xSync(self, flags: int) -> None:
+    def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         """Sync, unless; nothing needs to reach the real disk."""
         self.system.happens(Step("sync", self.name))
 
@@ -61,7 +61,7 @@ class FaultySystem(apsw.VFS):
         self.vfs_name = f"faulty{next(_numbers)}"
         super().__init__(self.vfs_name, "")
 
-    def xOpen(self, name: Any, flags: list[int]) -> FaultyFile:
+    def xOpen(self, name: Any, flags: list[int]) -> FaultyFile:  # noqa: N802 - apsw's name
         """Open a file that is watched."""
         return FaultyFile(self, name, flags)
 

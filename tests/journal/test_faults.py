@@ -169,8 +169,10 @@ def fail_at(path: Path, fault: NthFails, actions: list[Action], expected: list[d
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
 @pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError], ids=["broken", "full"])
 def test_every_write_and_sync_fails_in_turn(tmp_path: Path, error: type[Exception], for_ever: bool) -> None:
-    """The n-th write, sync or truncation fails, for every n until all goes well: each time the error is told, the journal
-    refuses to go on, and after reopening it is as before the failed step or as after it.
+    """The n-th write, sync or truncation fails, for every n until all goes well.
+
+    Each time the error is told, the journal refuses to go on, and after reopening it is as before the failed step or as
+    after it.
     """
     actions = scenario()
     expected = states(actions)
@@ -319,19 +321,23 @@ def test_verify_is_content_with_a_good_file(tmp_path: Path) -> None:
         assert verify(path).safe == 86
 
 
+FIRST_OF = "DELETE FROM records WHERE id = (SELECT min(id) FROM records WHERE revision = 40)"
+LAST_PLACE = "WHERE revision = (SELECT max(revision) FROM places)"
+
+
 @pytest.mark.parametrize(
     ("damage", "problem", "safe"),
     [
-        ("UPDATE records SET value = x'31' WHERE id = (SELECT min(id) FROM records WHERE revision = 30)", "revision 30, is damaged", 29),
-        ("DELETE FROM records WHERE id = (SELECT min(id) FROM records WHERE revision = 40)", "40", 39),
+        ("UPDATE records SET value = x'31' WHERE revision = 30", "revision 30, is damaged", 29),
+        (FIRST_OF, "40", 39),
         ("DELETE FROM records WHERE revision >= 80", "newest revision is 81", 79),
-        ("UPDATE commits SET instant = instant + 1 WHERE revision = (SELECT max(revision) FROM commits)", "header of revision", None),
+        ("UPDATE commits SET instant = instant + 1 WHERE revision > 50", "header of revision", None),
         ("DELETE FROM pruned", "some of it is missing", 81),
-        ("DELETE FROM places WHERE revision = (SELECT max(revision) FROM places)", "index by key", 81),
-        ("UPDATE places SET timestamp = timestamp + 1 WHERE revision = (SELECT max(revision) FROM places)", "lead to their record", 81),
+        ("DELETE FROM places " + LAST_PLACE, "index by key", 81),
+        ("UPDATE places SET timestamp = timestamp + 1 " + LAST_PLACE, "lead to their record", 81),
         ("UPDATE state SET text = replace(text, '\"revision\": 81', '\"revision\": 80')", "its state", 0),
     ],
-)  # fmt: skip
+)
 def test_verify_tells_what_is_wrong(tmp_path: Path, damage: str, problem: str, safe: int | None) -> None:
     """Whatever is changed behind the journal's back is named, with the revisions that are safe."""
     path = tmp_path / "map.chrono"
@@ -360,7 +366,7 @@ def test_salvage_of_a_good_file_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_salvage_takes_what_is_readable(tmp_path: Path, seed: random.Random) -> None:
-    """Whole pages overwritten with junk: the rest is in the new file, under its own revisions, and the report tells the loss."""
+    """Whole pages are overwritten with junk: the rest is in the new file, and the report tells what is not."""
     path = tmp_path / "map.chrono"
     with SqliteJournal.open(path) as journal:
         log = commits(seed, 600)
