@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from chronomap.core.records import Commit, Record
+from chronomap.core.records import NEVER, Commit, Record
 from chronomap.errors import ChronoMapError, CorruptJournalError
 from chronomap.journal.codec import Codec, ExactCodec
 from chronomap.journal.extras import apsw
@@ -35,7 +35,8 @@ class Salvage:
     Attributes:
         revision: The newest revision in the new file.
         records: How many records were taken over.
-        incomplete: The revisions of which something, or everything, is lost. They are in the new file, with what is left.
+        incomplete: The revisions of which something, or everything, is or may be lost. They are in the new file, with what
+            is left.
             What their keys are said to hold may be wrong from then on.
     """
 
@@ -101,29 +102,55 @@ def _is_there(connection: Any, table: str) -> bool:
     return True
 
 
+@dataclass(slots=True)
+class _Found:
+    """What is readable of one commit."""
+
+    ids: list[int] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    total: int = 0
+    instant: float = NEVER
+
+
 def _commits(connection: Any, codec: Codec, report: Salvage) -> Iterator[Commit]:
     """All commits without gaps, with what is left of each."""
     headers = {row[0]: row for row in _rows(connection, "commits", "*", "revision") if _is_header(row)}
-    taken: dict[int, list[tuple[int, float, Record]]] = {}
+    taken: dict[int, _Found] = {}
     for row in _rows(connection, "records", COLUMNS, "id"):
         if is_whole(row):
             try:
                 record = record_of(row, codec)
             except ChronoMapError:
                 continue
-            taken.setdefault(row[1], []).append((row[9], row[6] if row[8] is None else row[8], record))
-    newest = max((*headers, *taken, _state(connection).revision), default=0)
-    now = min([row[1] for row in headers.values()] + [found[0][1] for found in taken.values()], default=0.0)
-    for revision in range(1, newest + 1):
-        found = taken.get(revision, [])
-        header = headers.get(revision)
-        size, total = (1, sum(checksum for checksum, _, _ in found)) if header is None else (header[2], header[3])
-        if (len(found), sum(checksum for checksum, _, _ in found)) != (size, total):
+            found = taken.setdefault(row[1], _Found(instant=row[6] if row[8] is None else row[8]))
+            found.ids.append(row[0])
+            found.records.append(record)
+            found.total += row[9]
+    state = _state(connection)
+    ids = {number for found in taken.values() for number in found.ids} | {0, state.id + 1}
+    sure = len(headers) == state.commits
+    now = min([row[1] for row in headers.values()] + [found.instant for found in taken.values()], default=0.0)
+    for revision in range(1, max((*headers, *taken, state.revision), default=0) + 1):
+        found, header = taken.get(revision, _Found()), headers.get(revision)
+        if not _is_complete(found, header, None if sure else ids):
             report.incomplete.append(revision)
-        now = max(now, header[1] if header is not None else found[0][1] if found else now)
-        report.records += len(found)
+        if header is not None or found.ids:
+            now = max(now, found.instant if header is None else header[1])
+        report.records += len(found.records)
         report.revision = revision
-        yield Commit(revision, now, tuple(record for _, _, record in found), _meta(header))
+        yield Commit(revision, now, tuple(found.records), _meta(header))
+
+
+def _is_complete(found: _Found, header: Any, ids: set[int] | None) -> bool:
+    """Whether nothing of a commit is lost; ``ids`` are those of all records, if headers have been lost.
+
+    Then a lone record may be what is left of several, unless the records on both sides of it are there as well.
+    """
+    if header is not None:
+        return bool((len(found.ids), found.total) == (header[2], header[3]))
+    if len(found.ids) != 1:
+        return False
+    return ids is None or {found.ids[0] - 1, found.ids[0] + 1} <= ids
 
 
 def _meta(header: Any) -> Any:

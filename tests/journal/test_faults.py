@@ -333,8 +333,8 @@ LAST_PLACE = "WHERE revision = (SELECT max(revision) FROM places)"
         ("DELETE FROM records WHERE revision >= 80", "newest revision is 81", 79),
         ("UPDATE commits SET instant = instant + 1 WHERE revision > 50", "header of revision", None),
         ("DELETE FROM pruned", "some of it is missing", 81),
-        ("DELETE FROM places " + LAST_PLACE, "index by key", 81),
-        ("UPDATE places SET timestamp = timestamp + 1 " + LAST_PLACE, "lead to their record", 81),
+        ("DELETE FROM places " + LAST_PLACE, "index by key", 81),  # noqa: S608
+        ("UPDATE places SET timestamp = timestamp + 1 " + LAST_PLACE, "lead to their record", 81),  # noqa: S608
         ("UPDATE state SET text = replace(text, '\"revision\": 81', '\"revision\": 80')", "its state", 0),
     ],
 )
