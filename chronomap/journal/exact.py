@@ -94,18 +94,24 @@ class Exact:
         Raises:
             ChronoMapTypeError: If it would not come back equal and of the same type.
         """
-        if type(value) is bytes:
-            return RAW + value
+        kind = type(value)
+        if kind is bytes:
+            return RAW + bytes(value)
         try:
-            if _is_json(value):
+            # The look at a flat dict is written out, since most values are one.
+            if (
+                _TEXT.issuperset(map(type, value)) and _SAFE.issuperset(map(type, value.values()))
+                if kind is dict
+                else kind in _SAFE
+            ) or _is_json(value):
                 try:
-                    text = _write(value)
+                    text: bytes = _write(value)
                 except (OverflowError, ValueError):  # a long int, half a surrogate pair: what follows can
                     pass
                 else:
                     if DOLLAR not in text:
                         return text
-            return _write(self._tagged(value, DEPTH))
+            return bytes(_write(self._tagged(value, DEPTH)))
         except RecursionError:  # the caller stands near the end of the stack already
             raise _too_deep() from None
 

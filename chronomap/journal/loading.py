@@ -110,7 +110,7 @@ def load(  # noqa: PLR0917 - where from, then how
 def _fill_in(connection: Any, codec: Codec, contents: Contents, resident: Retention, now: float, *, share: bool) -> None:
     """Turn sketches into timelines of what is to be resident."""
     for key, sketch in contents.timelines.items():
-        places = [sketch.entry(index) for index in reversed(range(len(sketch)))]
+        places = map(sketch.entry, reversed(range(len(sketch))))
         newest_first = (place._replace(value=CANCELLED) if place.value < 0 else place for place in places)
         kept, more = resident_part(newest_first, resident, now)
         entries = [place if place.value is CANCELLED else _fetch(connection, codec, place.value, share=share) for place in kept]
@@ -160,7 +160,7 @@ class _Pass:
         """Take all rows; returns how many there were."""
         count = 0
         while batch := list(islice(rows, BATCH)):
-            if self.sketch or not self._take_plain(batch):
+            if not self._take_plain(batch):
                 for row in batch:
                     self.take(row)
             count += len(batch)
@@ -191,10 +191,10 @@ class _Pass:
         if [*map(crc32, map(concat, map(concat, heads, texts), values))] != [*checksums]:  # type: ignore[arg-type]
             return False
         try:
-            found = self._decode_all(values)
+            found = numbers if self.sketch else self._decode_all(values)
         except ChronoMapValueError:
             return False
-        if not self.share:
+        if not self.share and not self.sketch:
             found = [*map(Captured, found)] if {*map(type, found)} <= MUTABLE else [*map(owned, found)]
         find = self._timelines.get
         for index, (text, value, timestamp, revision) in enumerate(zip(texts, found, timestamps, revisions, strict=True)):

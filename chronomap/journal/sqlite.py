@@ -17,7 +17,7 @@ was to be written, and report success the next time.)
 
 Erasing overwrites: ``secure_delete`` is on, and SQLite's own log, which still has the old pages, is emptied before
 ``append`` returns. If another program is reading the file just then, that is made up for after a later group, at the
-latest when the journal is closed.
+latest when the journal is closed (unless it is being read even then).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import platform
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,12 @@ from chronomap.journal.state import State
 
 LOG_PAGES: Final = 1_000
 """Pages in SQLite's own log after which they are moved to where they belong: its own default."""
+
+SCRUB_PATIENCE: Final = 50
+"""Milliseconds that a group waits, after an erase, for other programs to stop reading."""
+
+_BEING_READ: Final = (apsw.BusyError, apsw.LockedError)
+"""Somebody is reading: another program, or an iterator of this journal's that has not ended."""
 
 REMEMBERED: Final = 1 << 16
 """Keys whose text is remembered, since most are written more than once."""
@@ -281,14 +287,17 @@ class SqliteJournal:
             return
         try:
             if self._to_scrub:
+                self._connection.set_busy_timeout(SCRUB_PATIENCE)
                 [(busy, _, _)] = opening.pragma(self._connection, "wal_checkpoint(TRUNCATE)")
                 self._to_scrub = bool(busy)
             else:
                 opening.pragma(self._connection, "wal_checkpoint(PASSIVE)")
-        except apsw.BusyError:
-            pass
+        except _BEING_READ:
+            pass  # after a later group, then
         except apsw.Error as error:
             self._fail("moving pages out of SQLite's log", error)
+        finally:
+            self._connection.set_busy_timeout(opening.PATIENCE)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -373,13 +382,15 @@ class SqliteJournal:
         self._ready()
         try:
             self._connection.execute("VACUUM")
-            self._to_scrub = True
-            self._tidy()
+        except apsw.SQLError as error:
+            raise JournalError(f"{self.path} cannot be vacuumed while an iterator over it has not ended: {error}") from error
         except BaseException as error:
             self._fail("vacuuming", error)
             if isinstance(error, apsw.Error):
                 raise self.failure from error  # type: ignore[misc]
             raise
+        self._to_scrub = True
+        self._tidy()
 
     # -- copies, and the end -------------------------------------------------------------------------------------------
 
@@ -426,7 +437,7 @@ class SqliteJournal:
         self._closed = True
         try:
             if self.failure is None:
-                with translated(str(self.path), "closing it"):
+                with translated(str(self.path), "closing it"), suppress(*_BEING_READ):
                     self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
                     opening.pragma(self._connection, "wal_checkpoint(TRUNCATE)")
         finally:

@@ -26,7 +26,7 @@ from chronomap.errors import (
     JournalInUseError,
     JournalOpenError,
 )
-from chronomap.journal import ExactCodec, SqliteJournal, UnsafePickleCodec, schema
+from chronomap.journal import ExactCodec, SqliteJournal, UnsafePickleCodec, schema, sqlite
 from chronomap.journal.ownership import SUFFIX
 
 HOLD = """
@@ -304,7 +304,6 @@ def test_any_sqlite_tool_reads_it(path: Path) -> None:
 def test_a_reader_elsewhere_delays_only_the_scrubbing(path: Path) -> None:
     """While another program reads, erasing works; the old pages go when it has stopped, at the latest on close."""
     with SqliteJournal.open(path) as journal:
-        journal._connection.set_busy_timeout(1)
         journal.append([put(1, "a", "SECRETSECRET")])
         reader = apsw.Connection(str(path))
         reader.execute("BEGIN")
@@ -371,6 +370,31 @@ def test_replay_goes_on_while_groups_are_appended(path: Path, seed: Any) -> None
         journal.append(commits(seed, 10, 51))
         found += replay
         assert plain(found) == plain(log)
+
+
+def test_an_iterator_that_has_not_ended_is_in_nobodys_way(path: Path, seed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a replay is held open, groups, erasures and closing work; vacuuming says why it cannot, and nothing fails."""
+    monkeypatch.setattr(sqlite, "LOG_PAGES", 1)
+    journal = SqliteJournal.open(path)
+    journal.append([*commits(seed, 50), put(51, "a", "SECRETSECRET")])
+    replay = journal.replay()
+    next(replay)
+    journal.append([batch(52, ("erase", "a", MISSING, 1052.0))])
+    with pytest.raises(JournalError, match="iterator"):
+        journal.vacuum()
+    journal.append([put(53, "b", 1)])
+    assert journal.failure is None
+    replay.close()  # type: ignore[attr-defined]
+    journal.append([put(54, "b", 2)])
+    for file in path.parent.iterdir():
+        assert b"SECRETSECRET" not in file.read_bytes()
+    held = journal.replay()
+    next(held)
+    journal.close()
+    with pytest.raises(JournalError):
+        list(held)
+    with SqliteJournal.open(path) as again:
+        assert again.revision == 54
 
 
 # -- this version's format ---------------------------------------------------------------------------------------------
