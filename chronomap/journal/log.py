@@ -162,7 +162,9 @@ def first_id_after(connection: Any, revision: int, last: int) -> int:
     low, high = 1, last + 1
     while low < high:
         middle = (low + high) // 2
-        found = connection.execute("SELECT id, revision FROM records WHERE id >= ? ORDER BY id LIMIT 1", (middle,)).fetchone()
+        found = connection.execute(f"SELECT {COLUMNS} FROM records WHERE id >= ? ORDER BY id LIMIT 1", (middle,)).fetchone()  # noqa: S608
+        if found is not None and not is_whole(found):
+            raise damaged(found, 0)
         if found is None or found[1] > revision:
             high = middle
         else:

@@ -35,6 +35,7 @@ class Salvage:
     Attributes:
         revision: The newest revision in the new file.
         records: How many records were taken over.
+        headers_lost: Of how many commits the header is lost, and with it what was noted (a request id, for example).
         incomplete: The revisions of which something, or everything, is or may be lost. They are in the new file, with what
             is left.
             What their keys are said to hold may be wrong from then on.
@@ -42,12 +43,13 @@ class Salvage:
 
     revision: int = 0
     records: int = 0
+    headers_lost: int = 0
     incomplete: list[int] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
         """Whether nothing is known to be lost."""
-        return not self.incomplete
+        return not self.incomplete and not self.headers_lost
 
 
 def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], codec: Codec | None = None) -> Salvage:
@@ -128,11 +130,11 @@ def _commits(connection: Any, codec: Codec, report: Salvage) -> Iterator[Commit]
             found.total += row[9]
     state = _state(connection)
     ids = {number for found in taken.values() for number in found.ids} | {0, state.id + 1}
-    sure = len(headers) == state.commits
+    report.headers_lost = max(0, state.commits - len(headers))
     now = min([row[1] for row in headers.values()] + [found.instant for found in taken.values()], default=0.0)
     for revision in range(1, max((*headers, *taken, state.revision), default=0) + 1):
         found, header = taken.get(revision, _Found()), headers.get(revision)
-        if not _is_complete(found, header, None if sure else ids):
+        if not _is_complete(found, header, ids if report.headers_lost or not state.id else None):
             report.incomplete.append(revision)
         if header is not None or found.ids:
             now = max(now, found.instant if header is None else header[1])

@@ -383,7 +383,10 @@ def test_salvage_takes_what_is_readable(tmp_path: Path, seed: random.Random) -> 
         assert (journal.complete_since, journal.revision) == (max(report.incomplete), report.revision)
         whole = told(journal.load())
     assert verify(tmp_path / "new.chrono").ok
-    assert found == plain(log)[max(report.incomplete) :]
+    expected = plain(log)[max(report.incomplete) :]
+    if report.headers_lost:
+        found, expected = ([commit._replace(meta=None) for commit in log] for log in (found, expected))
+    assert found == expected
     assert len(written) / 4 < report.records < len(written)
     kept = {(r, repr(v), t) for entries, *_ in whole["timelines"].values() for t, r, v, _ in entries}
     assert kept <= {(c.revision, repr(bare(r.value)), r.timestamp) for c in log for r in c.records}
