@@ -11,7 +11,7 @@ TYPED  := chronomap $(wildcard examples/*.py tests/typing/*.py)
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ruff format typecheck imports changelog links soak bench clean
+.PHONY: help demo test lint ruff format typecheck imports changelog links soak bench bench-quick clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -45,11 +45,14 @@ links: $(VENV)/.stamp-dev  ## Check that relative links in the documentation lea
 soak: $(VENV)/.stamp-dev  ## Run the random model test for a long time
 	CHRONOMAP_SOAK=1 $(BIN)/python -m pytest -m soak
 
-bench: $(VENV)/.stamp-dev  ## Measure
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.stamp-dev  ## Measure beside others (a quarter of an hour); say which: make bench ONLY="get put"
+	$(BIN)/python -m benchmarks $(ONLY)
+
+bench-quick: $(VENV)/.stamp-dev  ## Measure what is wanted, in two minutes
+	$(BIN)/python -m benchmarks --quick $(ONLY)
 
 clean:  ## Remove everything that was made, the environment included
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) benchmarks/.environments build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

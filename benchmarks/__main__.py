@@ -1,134 +1,86 @@
-"""Runs every scenario with this checkout and with the peer from PyPI in turn, and prints how they compare.
+"""Measures this checkout beside others and prints how they compare; ``make bench``, ``make bench-quick``.
 
-Both run in processes of their own, under the same Python: ours in the environment that runs this, the peer in
-``benchmarks/.peer``, made when first needed. The exit code is 1 if a wanted ratio is missed.
+Everything is measured in processes of its own, several times in turn. The results go to ``benchmarks/results/NAME``, as
+``.md``, ``.json`` and ``.svg``. The exit code is 1 if a wanted ratio is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.worker import SCENARIOS, Scenario
+import benchmarks.scenarios  # noqa: F401 - fills SCENARIOS
+from benchmarks import profiling, report, rounds
+from benchmarks.environments import HERE, environment, python
+from benchmarks.frame import SCENARIOS, Scenario
 
-HERE: Final = Path(__file__).resolve().parent
-PEER: Final = HERE / ".peer"
-PEER_VERSION: Final = "2.1.0"
-TIMEOUT: Final = 300
-"""Seconds for one worker."""
+RESULTS: Final = HERE / "results"
 
 
-def run(*command: str | Path) -> str:
-    """What a program prints; it runs far from the checkout, and stops us if it fails."""
-    with tempfile.TemporaryDirectory() as elsewhere:
-        done = subprocess.run(  # noqa: S603 - our own programs, with arguments from this package
-            [str(part) for part in command], cwd=elsewhere, capture_output=True, text=True, timeout=TIMEOUT, check=False
-        )
-    if done.returncode:
-        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
-        raise SystemExit(2)
-    return done.stdout
+def chosen(words: list[str], *, quick: bool) -> list[Scenario]:
+    """The scenarios of these names, or of a family (``fanout`` is ``fanout-delay`` too); without any, all.
+
+    A quick run of all is of those of which something is wanted.
+    """
+    if not words:
+        return [it for it in SCENARIOS.values() if it.wanted or not quick]
+    for word in words:
+        if not any(belongs(name, word) for name in SCENARIOS):
+            raise SystemExit(f"no scenario is called {word!r}; there are: {', '.join(SCENARIOS)}")
+    return [it for name, it in SCENARIOS.items() if any(belongs(name, word) for word in words)]
 
 
-def peer_python() -> Path:
-    """The interpreter of the peer's environment, which is made if need be."""
-    python = PEER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    stamp = PEER / "ready"
-    wanted = f"{PEER_VERSION} {platform.python_version()}"
-    if not (python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted):
-        print(f"Making {PEER.relative_to(HERE.parent)} with chronomap {PEER_VERSION} from PyPI", file=sys.stderr)
-        run(sys.executable, "-m", "venv", "--clear", PEER)
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"chronomap=={PEER_VERSION}")
-        stamp.write_text(wanted, encoding="utf-8")
-    return python
+def belongs(name: str, word: str) -> bool:
+    """Whether a scenario is meant by a word."""
+    return name == word or name.startswith(f"{word}-")
 
 
-def measure(python: str | Path, name: str, side: str, divisor: int) -> float:
-    """Nanoseconds for one operation, from a worker that did import the package it was meant to."""
-    found: dict[str, Any] = json.loads(run(python, "-I", HERE / "worker.py", name, side, str(divisor)))
-    ours = Path(found["file"]).resolve().parent == HERE.parent / "chronomap"
-    if ours != (side == "ours") or (side == "peer" and found["version"] != PEER_VERSION):
-        print(f"The worker for {side} measured {found['file']} ({found['version']})", file=sys.stderr)
-        raise SystemExit(2)
-    return float(found["ns"])
+def write(comparisons: list[rounds.Comparison], how: str, name: str) -> None:
+    """Write the results as Markdown, as JSON and as a plot."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(report.text(comparisons, how), encoding="utf-8")
+    source, target = RESULTS / f"{name}.json", RESULTS / f"{name}.svg"
+    source.write_text(json.dumps(report.data(comparisons, how), indent=1) + "\n", encoding="utf-8")
+    subprocess.run([python("libraries"), HERE / "plot.py", source, target], check=True)  # noqa: S603 - our own program
 
 
-def compare(name: str, scenario: Scenario, ours: list[float], peer: list[float]) -> dict[str, Any]:
-    """One line of the table, as data."""
-    ratio = statistics.median(peer) / statistics.median(ours)
-    return {
-        "scenario": name,
-        "size": {"ours": scenario.ours.size, "peer": scenario.peer.size},
-        "ours_ns": ours,
-        "peer_ns": peer,
-        "ratio": ratio,
-        "wanted": scenario.wanted,
-        "missed": scenario.wanted is not None and ratio < scenario.wanted,
-    }
-
-
-def shown(nanoseconds: list[float]) -> str:
-    """The median in microseconds, and between what the rounds lay."""
-    low, middle, high = (f"{f(nanoseconds) / 1_000:,.2f}" for f in (min, statistics.median, max))
-    return f"{middle} ({low} to {high})"
-
-
-def table(lines: list[dict[str, Any]]) -> str:
-    """The lines as Markdown that can be read as it stands."""
-    cells = [["scenario", "ours µs", "peer µs", "ratio", "wanted", ""]]
-    for line in lines:
-        size, wanted = line["size"], line["wanted"]
-        name = line["scenario"]
-        if size["ours"] != size["peer"]:
-            name += f" (ours {size['ours']:,}, peer {size['peer']:,})"
-        verdict = "" if wanted is None else "MISSED" if line["missed"] else "ok"
-        aim = "-" if wanted is None else f"{wanted:g}"
-        cells.append([name, shown(line["ours_ns"]), shown(line["peer_ns"]), f"{line['ratio']:,.2f}", aim, verdict])
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    cells.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:5]), "-" * widths[5]])
-    rows = [
-        " | ".join(
-            cell.ljust(width) if column in {0, 5} else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
-    return "\n".join(f"| {row} |" for row in rows)
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("scenario", nargs="*", help="only these; default: all")
+    parser.add_argument("--list", action="store_true", help="say what there is to measure, and why")
+    parser.add_argument("--quick", action="store_true", help="only what is wanted, less of it, in two minutes")
+    parser.add_argument("--rounds", type=int, help="how often (default 5; quick: 2)")
+    parser.add_argument("--name", default="latest", help="what to call the results; `latest` is not kept by git")
+    parser.add_argument("--profile", metavar="NAME", help="show where the time of a scenario goes instead")
+    parser.add_argument("--side", default="ours", help="with --profile: on which side")
+    parser.add_argument("--case", default="", help="with --profile: only the cases whose names contain this")
+    return parser.parse_args()
 
 
 def main() -> int:
-    """Measure everything, and tell."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2 rounds and fewer operations, for a first impression")
-    quick = parser.parse_args().quick
-    rounds, divisor = (2, 10) if quick else (5, 1)
-    pythons: dict[str, str | Path] = {"ours": sys.executable, "peer": peer_python()}
-    times: dict[tuple[str, str], list[float]] = {(name, side): [] for name in SCENARIOS for side in pythons}
-    for turn in range(rounds):
-        print(f"Round {turn + 1} of {rounds}", file=sys.stderr)
-        for name in SCENARIOS:
-            for side, python in pythons.items():
-                times[name, side].append(measure(python, name, side, divisor))
-    lines = [compare(name, its, times[name, "ours"], times[name, "peer"]) for name, its in SCENARIOS.items()]
-
-    where = f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs"
-    what = f"{rounds} rounds{', quick' if quick else ''}; medians (lowest to highest); ratio = peer / ours"
-    text = f"This checkout and chronomap {PEER_VERSION} from PyPI. {where}. {what}.\n\n{table(lines)}\n"
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    (results / "latest.md").write_text(text, encoding="utf-8")
-    data = {"environment": where, "peer": PEER_VERSION, "quick": quick, "rounds": rounds, "scenarios": lines}
-    (results / "latest.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    print(text)
-    return 1 if any(line["missed"] for line in lines) else 0
+    """Do what the command line says."""
+    given = arguments()
+    if given.list:
+        for it in SCENARIOS.values():
+            print(f"{it.name} ({', '.join(it.sides)})\n    {it.about}\n")
+        return 0
+    if given.profile:
+        (scenario,) = (it for it in chosen([given.profile], quick=False) if it.name == given.profile)
+        profiling.show(scenario, given.side, given.case)
+        return 0
+    comparisons = list(rounds.planned(chosen(given.scenario, quick=given.quick), quick=given.quick))
+    for side in {side for comparison in comparisons for side in comparison.sides}:
+        python(environment(side))  # before anything is measured
+    count = given.rounds or (2 if given.quick else 5)
+    rounds.run(comparisons, count, "quick" if given.quick else "full")
+    how = f"{count} interleaved rounds{', quick' if given.quick else ''}"
+    print(report.text(comparisons, how))
+    write(comparisons, how, given.name)
+    return 0 if all(it.reached for comparison in comparisons for it in report.verdicts(comparison)) else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """ChronoMap: a key-value map that keeps every version of every key, for asyncio, trio, threads and scripts."""
 
 from chronomap.aio import AsyncChronoMap, AsyncSnapshot, AsyncTransaction
-from chronomap.core.records import Change, Version
+from chronomap.core.change import Change
+from chronomap.core.records import Version
 from chronomap.core.retention import Retention
 from chronomap.core.values import MISSING
 from chronomap.errors import (
@@ -19,6 +20,7 @@ from chronomap.errors import (
     LaggedError,
     MissingExtraError,
 )
+from chronomap.runtime.annotate import meta
 from chronomap.runtime.watch import ChangeStream, SyncChangeStream
 from chronomap.sync import ChronoMap, Snapshot, Transaction
 
@@ -48,4 +50,5 @@ __all__ = [
     "SyncChangeStream",
     "Transaction",
     "Version",
+    "meta",
 ]

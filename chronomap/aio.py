@@ -16,12 +16,15 @@ import anyio
 import anyio.lowlevel
 
 from chronomap import formats
+from chronomap.core.change import Change
 from chronomap.core.draft import Draft
-from chronomap.core.records import NEVER, Change, Version
+from chronomap.core.feed import RETAINED_CHANGES
+from chronomap.core.meta import Plain
+from chronomap.core.records import NEVER, Commit, Version
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED
 from chronomap.core.timestamps import Timestamp, seconds
-from chronomap.core.values import IMMUTABLE, MISSING, Captured, release
+from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View, all_keys, differences
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
 from chronomap.face import (
@@ -33,17 +36,16 @@ from chronomap.face import (
     Readable,
     V,
     check_number,
-    hashable,
     newest,
     prefix_text,
-    unhashable,
 )
+from chronomap.runtime import annotate
 from chronomap.runtime.blocks import Block, current
 from chronomap.runtime.hooks import Callback
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.ports import Port
 from chronomap.runtime.service import Service
-from chronomap.runtime.watch import ChangeStream, Cursor
+from chronomap.runtime.watch import ChangeStream, Replay, select
 from chronomap.sync import ChronoMap, Transaction
 
 T = TypeVar("T")
@@ -121,7 +123,6 @@ class _AsyncReads(Readable[K, V]):
 
     async def history(self, key: K) -> list[tuple[float, V]]:
         """``[(timestamp, value), …]`` of everything the key has held until now, oldest first; no tombstones."""
-        hashable(key)
         return (await self._view_for()).history(key)
 
     async def iter_history(self, key: K) -> list[tuple[float, V]]:
@@ -132,13 +133,11 @@ class _AsyncReads(Readable[K, V]):
         self, key: K, start_ts: Timestamp | None = None, end_ts: Timestamp | None = None
     ) -> list[tuple[float, V]]:
         """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now)."""
-        hashable(key)
         start = -float("inf") if start_ts is None else seconds(start_ts)
         return (await self._view_for()).history(key, start, None if end_ts is None else seconds(end_ts))
 
     async def versions(self, key: K, *, scheduled: bool = False) -> list[Version[K, V]]:
         """Everything ever written of a key until now (or ahead too), with tombstones and cancellations."""
-        hashable(key)
         return (await self._view_for()).versions(key, scheduled=scheduled)
 
     async def diff(self, other: Readable[K, V]) -> set[K]:
@@ -212,10 +211,7 @@ class AsyncSnapshot(_AsyncReads[K, V]):
         return f"<{type(self).__name__} revision={self.revision} timestamp={self.snapshot_time}>"
 
     def _held(self, key: Any) -> Any:
-        try:
-            return self._view.held(key)
-        except TypeError:
-            unhashable(key)
+        return self._view.held(key)
 
     def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
         return self._view.elsewhere(None if timestamp is None else seconds(timestamp), revision)
@@ -225,7 +221,6 @@ class AsyncSnapshot(_AsyncReads[K, V]):
 
     async def get(self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False) -> V | Any:
         """The value of a key in the snapshot, or the default; with ``strict`` a missing key raises."""
-        hashable(key)
         value = self._pin(timestamp).held(key)
         if value is MISSING and strict:
             raise ChronoMapKeyError(key)
@@ -233,7 +228,6 @@ class AsyncSnapshot(_AsyncReads[K, V]):
 
     async def version(self, key: K, timestamp: Timestamp | None = None) -> Version[K, V] | None:
         """The version of a key in the snapshot, or None."""
-        hashable(key)
         return self._pin(timestamp).version(key)
 
     async def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
@@ -254,9 +248,10 @@ class AsyncTransaction(Readable[K, V]):
         revision: After the block: the revision of its commit (the one it read, if it wrote nothing).
     """
 
-    def __init__(self, face: AsyncChronoMap[K, V]) -> None:
+    def __init__(self, face: AsyncChronoMap[K, V], meta: Mapping[str, Plain] | None) -> None:
         self._face = face
         self._owner = face._owner
+        self._meta = meta
         self._inner: Transaction[K, V] | None = None
         self.revision = face.revision
 
@@ -268,7 +263,7 @@ class AsyncTransaction(Readable[K, V]):
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and (commit := self._transaction._commit()) is not None:
             operation, arguments = commit
-            self.revision = await self._face._do(operation, *arguments)
+            self.revision = await self._face._do(operation, *arguments, meta=self._meta)
 
     @property
     def _transaction(self) -> Transaction[K, V]:
@@ -349,8 +344,9 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         retention: Retention | None = None,
         isolation: Literal["copy", "share"] = "copy",
         clock: Callable[[], float] | None = None,
+        feed_retention: int = RETAINED_CHANGES,
     ) -> None:
-        super().__init__(retention=retention, isolation=isolation, clock=clock, debug=debug)
+        super().__init__(retention=retention, isolation=isolation, clock=clock, feed_retention=feed_retention, debug=debug)
         self._budget = BUDGET
         self._service = Service(self._owner)
         self._owner.alarm = self._service.alarm
@@ -382,43 +378,46 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         self._budget = BUDGET
         await anyio.lowlevel.checkpoint()
 
-    async def _do(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+    async def _do(self, operation: Callable[..., Any], *arguments: Any, meta: Mapping[str, Plain] | None = None) -> Any:
         """Run a command: on the spot if nobody is in a turn, else through the mailbox."""
+        if meta is not None or annotate.used:
+            operation, arguments = self._annotated(meta, operation, arguments)
         self._budget -= 1
         if self._budget < 0:
             await self._breathe()
         owner = self._owner
         store = owner.store
         owner.check_reentry()
-        if not owner.mailbox and not owner.closed and owner.begin_turn():
-            before = store.revision
-            try:
-                reply = operation(owner.clock(), *arguments)
-            except BaseException as error:
-                owner.end_turn()
-                if owner.observed and store.revision != before:
-                    await self._tell(before, store.revision)
-                if type(error) is TypeError and "unhashable" in str(error):
-                    raise ChronoMapTypeError(f"Key must be hashable: {error}") from None
+        commits: list[Commit] = []
+        try:
+            if not owner.mailbox and not owner.closed and owner.begin_turn():
+                before = after = store.revision
+                try:
+                    reply = operation(owner.clock(), *arguments)
+                finally:
+                    after = store.revision
+                    if owner.observed:
+                        commits = store.feed.since(before)
+                    owner.end_turn()
+                    if after != before:
+                        owner.wake_watchers()
+            else:
+                command = await owner.wait(operation, *arguments)
+                commits = command.commits
+                reply = command.result()
+        except TypeError as error:
+            if isinstance(error, ChronoMapError) or "unhashable" not in str(error):
                 raise
-            after = store.revision
-            owner.end_turn()
-        else:
-            command = await owner.wait(operation, *arguments)
-            before, after = command.before, command.after
-            if command.error is not None:
-                if owner.observed and after != before:
-                    await self._tell(before, after)
-                raise command.error
-            reply = command.reply
-        if owner.observed and after != before:
-            await self._tell(before, after)
+            raise ChronoMapTypeError(f"Key must be hashable: {error}") from None
+        finally:
+            if commits:
+                await self._tell(commits)
         if store.deadlines.next_due < owner.alarm_due:
             owner.set_alarm()
         return reply
 
-    async def _tell(self, before: int, after: int) -> None:
-        commits = self._owner.announce(before, after)
+    async def _tell(self, commits: list[Commit]) -> None:
+        self._owner.announce(commits)
         hooks = self._owner.hooks
         if not hooks.asynchronous:
             return
@@ -460,7 +459,8 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
             try:
                 timeline = self._owner.timelines.get(key)
             except TypeError:
-                unhashable(key)
+                hashable(key)
+                raise
             if timeline is None or (value := timeline.settled) is UNSETTLED:
                 value = self._held(key)
             else:
@@ -475,13 +475,12 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
 
     async def version(self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None) -> Version[K, V] | None:
         """The version that ``get`` with the same arguments would answer from, or None."""
-        hashable(key)
         return self._view(timestamp, revision).version(key)
 
     async def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
         """The n present keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(n)."""
-        found: list[tuple[K, float, V]] = await self._do(self._store.latest_keys, check_number(n, "n"))
-        return found
+        found = await self._do(self._store.latest_keys, check_number(n, "n"))
+        return [(key, timestamp, release(kept)) for key, timestamp, kept in found]
 
     async def snapshot(self) -> AsyncSnapshot[K, V]:
         """The map as it is now, frozen. O(1) in time and memory."""
@@ -504,13 +503,16 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         *,
         if_revision: int | None = None,
         if_absent: bool = False,
+        if_changed: bool = False,
         request_id: object = None,
+        meta: Mapping[str, Plain] | None = None,
     ) -> int:
         """Add a version; returns the revision of the commit. See ``ChronoMap.put``."""
         if type(value) not in IMMUTABLE:
             value = self._capture(value)
         revision: int
-        if timestamp is None and ttl is None and if_revision is None and not if_absent and request_id is None:
+        plain = timestamp is None and ttl is None and if_revision is None and not if_absent and not if_changed
+        if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
             self._budget -= 1
             if self._budget < 0:
                 await self._breathe()
@@ -520,29 +522,55 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
                 hashable(key)
                 raise
         else:
-            revision = await self._do(self._store.put, key, value, timestamp, ttl, if_revision, if_absent, request_id)
+            arguments = (key, value, timestamp, ttl, if_revision, if_absent, if_changed, request_id)
+            revision = await self._do(self._store.put, *arguments, meta=meta)
         if self._debug:
             self._log("PUT key=%r value=%r timestamp=%r ttl=%r revision=%d", key, value, timestamp, ttl, revision)
         return revision
 
-    async def put_many(self, items: Mapping[K, V], timestamp: Timestamp | None = None, ttl: float | None = None) -> int:
+    async def put_many(
+        self,
+        items: Mapping[K, V],
+        timestamp: Timestamp | None = None,
+        ttl: float | None = None,
+        *,
+        if_changed: bool = False,
+        meta: Mapping[str, Plain] | None = None,
+    ) -> int:
         """Put several keys in one commit; all or nothing. Returns its revision."""
-        revision: int = await self._do(self._store.put_many, self._captured(items), timestamp, ttl)
+        revision: int = await self._do(self._store.put_many, self._captured(items), timestamp, ttl, if_changed, meta=meta)
         return revision
 
-    async def delete(self, key: K, timestamp: Timestamp | None = None, *, if_revision: int | None = None) -> bool:
+    async def delete(
+        self,
+        key: K,
+        timestamp: Timestamp | None = None,
+        *,
+        if_revision: int | None = None,
+        meta: Mapping[str, Plain] | None = None,
+    ) -> bool:
         """Add a tombstone; the history stays. What is scheduled for later is called off. False if there was nothing."""
-        deleted: bool = await self._do(self._store.delete, key, timestamp, if_revision)
+        deleted: bool = await self._do(self._store.delete, key, timestamp, if_revision, meta=meta)
         if self._debug:
             self._log("DELETE key=%r deleted=%r", key, deleted)
         return deleted
 
-    async def delete_many(self, keys: Iterable[K], timestamp: Timestamp | None = None) -> int:
+    async def delete_many(
+        self, keys: Iterable[K], timestamp: Timestamp | None = None, *, meta: Mapping[str, Plain] | None = None
+    ) -> int:
         """Delete several keys in one commit; returns how many there were to delete."""
-        deleted: int = await self._do(self._store.delete_many, list(keys), timestamp)
+        deleted: int = await self._do(self._store.delete_many, list(keys), timestamp, meta=meta)
         return deleted
 
-    async def update(self, key: K, fn: Callable[[V], V | Awaitable[V]], *, default: Any = None, ttl: float | None = None) -> V:
+    async def update(
+        self,
+        key: K,
+        fn: Callable[[V], V | Awaitable[V]],
+        *,
+        default: Any = None,
+        ttl: float | None = None,
+        meta: Mapping[str, Plain] | None = None,
+    ) -> V:
         """Put ``fn(present value, or default)`` and return it; nobody's change in between is lost.
 
         ``fn`` may be async. It runs again if somebody else changed the key meanwhile: let it have no side effects.
@@ -554,43 +582,49 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
                 value = await value
             kept = self._capture(cast("V", value))
             try:
-                await self._do(self._store.put, key, kept, None, ttl, None, False, None, expected)  # noqa: FBT003
+                await self._do(self._store.put_if, key, kept, ttl, expected, meta=meta)
             except ConflictError:
                 continue
             return cast("V", value)
 
-    async def touch(self, key: K, ttl: float | None) -> bool:
+    async def touch(self, key: K, ttl: float | None, *, meta: Mapping[str, Plain] | None = None) -> bool:
         """Let the present value expire ``ttl`` seconds from now (None: never); False if the key is missing."""
-        touched: bool = await self._do(self._store.touch, key, ttl)
+        touched: bool = await self._do(self._store.touch, key, ttl, meta=meta)
         return touched
 
-    async def erase(self, key: K) -> int:
+    async def erase(self, key: K, *, meta: Mapping[str, Plain] | None = None) -> int:
         """Remove all values of a key for good, from history, snapshots and feed; returns how many versions that were."""
-        erased: int = await self._do(self._store.erase, key)
+        erased: int = await self._do(self._store.erase, key, meta=meta)
         return erased
 
-    async def clear(self) -> None:
+    async def clear(self, *, meta: Mapping[str, Plain] | None = None) -> None:
         """Delete everything in one commit. The history stays; ``rollback`` brings it back."""
-        await self._do(self._store.clear)
+        await self._do(self._store.clear, meta=meta)
 
-    async def unschedule(self, key: K, timestamp: Timestamp | None = None) -> int:
+    async def unschedule(self, key: K, timestamp: Timestamp | None = None, *, meta: Mapping[str, Plain] | None = None) -> int:
         """Call off what is scheduled for a key, at one timestamp or all; returns how many timestamps that were."""
-        cancelled: int = await self._do(self._store.unschedule, key, timestamp)
+        cancelled: int = await self._do(self._store.unschedule, key, timestamp, meta=meta)
         return cancelled
 
-    def transaction(self) -> AsyncTransaction[K, V]:
+    def transaction(self, *, meta: Mapping[str, Plain] | None = None) -> AsyncTransaction[K, V]:
         """``async with cm.transaction() as tx``: reads of one snapshot, writes committed together when the block ends.
 
         Raises:
             ConflictError: At the end of the block, if what it read has changed meanwhile; nothing was written.
         """
-        return AsyncTransaction(self)
+        return AsyncTransaction(self, meta)
 
-    async def transact(self, fn: Callable[[AsyncTransaction[K, V]], Any], *, attempts: int = ATTEMPTS) -> Any:
+    async def transact(
+        self,
+        fn: Callable[[AsyncTransaction[K, V]], Any],
+        *,
+        attempts: int = ATTEMPTS,
+        meta: Mapping[str, Plain] | None = None,
+    ) -> Any:
         """Run ``fn(transaction)`` and commit, again after a conflict, up to so many times; ``fn`` may be async."""
         for attempt in range(1, check_number(attempts, "attempts") + 1):
             try:
-                async with self.transaction() as transaction:
+                async with self.transaction(meta=meta) as transaction:
                     result = fn(transaction)
                     if inspect.isawaitable(result):
                         result = await result
@@ -603,26 +637,28 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
 
     # -- back in time --------------------------------------------------------------------------------------------------
 
-    async def rollback(self, to: AsyncSnapshot[K, V] | int) -> int:
+    async def rollback(self, to: AsyncSnapshot[K, V] | int, *, meta: Mapping[str, Plain] | None = None) -> int:
         """Behave from now on as if nothing had been committed since a snapshot or revision; returns the new revision."""
-        revision: int = await self._do(self._store.rollback, *self._rollback_arguments(to))
+        revision: int = await self._do(self._store.rollback, *self._rollback_arguments(to), meta=meta)
         return revision
 
-    async def undo(self, revision: int) -> int:
+    async def undo(self, revision: int, *, meta: Mapping[str, Plain] | None = None) -> int:
         """Commit the inverse of one commit; ``ConflictError`` if a later one touched its keys."""
-        undone: int = await self._do(self._store.undo, revision)
+        undone: int = await self._do(self._store.undo, revision, meta=meta)
         return undone
 
     def snapshot_context(self) -> AsyncSnapshotContext:
         """``async with``: if the block raises, undo what it wrote (tasks it started included), and only that."""
         return AsyncSnapshotContext(self)
 
-    async def merge(self, other: Readable[K, V], strategy: str | Choose = "timestamp") -> int:
+    async def merge(
+        self, other: Readable[K, V], strategy: str | Choose = "timestamp", *, meta: Mapping[str, Plain] | None = None
+    ) -> int:
         """Take over another map's history or values, in one commit; returns its revision. See ``ChronoMap.merge``."""
         while True:
             operation, arguments = self._merge_plan(other, strategy)
             try:
-                revision: int = await self._do(operation, *arguments)
+                revision: int = await self._do(operation, *arguments, meta=meta)
             except ConflictError:
                 continue  # a key changed while the function chose
             return revision
@@ -668,11 +704,31 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         where: Callable[[Change[K, V]], object] | None = None,
         since: int | None = None,
         initial: bool = False,
+        present_only: bool = False,
+        latest_only: bool = False,
+        on_lag: Literal["raise", "resync"] = "raise",
     ) -> ChangeStream[K, V]:
-        """Follow changes, in revision order: ``async for change in cm.watch(): …``. See ``ChronoMap.watch``."""
+        """Follow changes, in revision order: ``async for change in cm.watch(): …``. See ``ChronoMap.watch``.
+
+        It may be read on any event loop, also on another than the one that writes.
+        """
         if self._store.deadlines.next_due != NEVER:
             self._service.alarm()
-        return ChangeStream(self._owner, Cursor(self._pin(), key, prefix_text(prefix), where, since, initial=initial))
+        selection = select(key, prefix, where, present_only, latest_only, on_lag)
+        return ChangeStream(self._owner, selection, since, initial, self._pin)
+
+    def replay(
+        self,
+        since: int = 0,
+        until: int | None = None,
+        *,
+        key: K | None = None,
+        prefix: str | None = None,
+        where: Callable[[Change[K, V]], object] | None = None,
+    ) -> Replay[K, V]:
+        """The changes of the past again: ``async for change in cm.replay(): …``. See ``ChronoMap.replay``."""
+        selection = select(key, prefix, where, False, False, "raise")  # noqa: FBT003
+        return Replay(self._pin(None, until), since, selection)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -700,6 +756,6 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         """
         lines = 0
         for changes in await anyio.to_thread.run_sync(lambda: list(formats.read_changes(Path(file_path), progress))):
-            await self._do(*self._import_command(changes))
+            await self._do(*self._import_command(changes), meta=dict(changes[0].meta) or None)
             lines += len(changes)
         return lines

@@ -5,6 +5,7 @@ A leaf also inherits the built-in it resembles, carries its data in attributes, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -37,15 +38,27 @@ class ConflictError(ChronoMapError):
 
     Attributes:
         keys: The keys that changed meanwhile.
-        version: The version of the first of them in force now (None: it holds nothing).
+        version: The version in force of the first of them (None: it holds nothing).
         revision: The revision that last changed that key (0: never).
     """
 
-    def __init__(self, message: str, *, keys: tuple[Any, ...] = (), version: Any = None, revision: int = 0) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        keys: tuple[Any, ...] = (),
+        version: Callable[[], Any] | None = None,
+        revision: int = 0,
+    ) -> None:
         super().__init__(message)
         self.keys = keys
-        self.version = version
         self.revision = revision
+        self._version = version  # asked for when somebody looks: it copies a value, and a copy may fail
+
+    @property
+    def version(self) -> Any:
+        """The version in force when the write was refused, with a copy of its value; None: the key holds nothing."""
+        return None if self._version is None else self._version()
 
 
 class CompactedError(ChronoMapError, LookupError):

@@ -8,21 +8,24 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, Generic, Literal, NoReturn, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from chronomap import formats
+from chronomap.core.feed import RETAINED_CHANGES
+from chronomap.core.meta import Plain
 from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.retention import Retention, check_keep_last
 from chronomap.core.store import Store
 from chronomap.core.timeline import UNSETTLED, Pruned
 from chronomap.core.timestamps import Timestamp, seconds
-from chronomap.core.values import IMMUTABLE, MISSING, capture, release, same
+from chronomap.core.values import IMMUTABLE, MISSING, capture, hashable, release, same
 from chronomap.core.view import View, differences
 from chronomap.errors import (
     ChronoMapKeyError,
     ChronoMapTypeError,
     ChronoMapValueError,
 )
+from chronomap.runtime.annotate import said
 from chronomap.runtime.hooks import Callback
 from chronomap.runtime.owner import Owner
 
@@ -100,13 +103,15 @@ class Face(Readable[K, V]):
         retention: Retention | None = None,
         isolation: Literal["copy", "share"] = "copy",
         clock: Callable[[], float] | None = None,
+        feed_retention: int = RETAINED_CHANGES,
         debug: bool = False,
     ) -> None:
         if isolation not in ("copy", "share"):
             raise ChronoMapValueError(f"isolation is 'copy' or 'share', got {isolation!r}")
         if retention is not None and not isinstance(retention, Retention):
             raise ChronoMapTypeError("retention is a Retention(max_versions=..., max_age=...)")
-        self._adopt(Owner(Store(retention), clock), isolation, debug=debug)
+        check_number(feed_retention, "feed_retention")
+        self._adopt(Owner(Store(retention, feed_retention), clock), isolation, debug=debug)
 
     def _adopt(self, owner: Owner, isolation: Literal["copy", "share"], *, debug: bool) -> None:
         self._owner = owner
@@ -135,12 +140,17 @@ class Face(Readable[K, V]):
     def __len__(self) -> int:
         """How many keys are present. O(1)."""
         self._check_open()
-        if self._store.deadlines.next_due <= self._owner.now():
-            self._settle_now()
-        return len(self._store.recency)
+        store = self._store
+        if store.deadlines.next_due <= self._owner.now() or store.revision != len(store.ledger):
+            present: int = self._owner.call(store.count)
+            return present
+        return len(store.recency)
 
-    def _settle_now(self) -> None:
-        self._owner.call(self._store.begin)
+    def _annotated(
+        self, meta: Mapping[str, Plain] | None, operation: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The command that has another one's commit kept with what is said about it."""
+        return self._store.annotated, (said(meta), operation, *arguments)
 
     def _check_open(self) -> None:
         if self._owner.closed:
@@ -157,7 +167,8 @@ class Face(Readable[K, V]):
         try:
             timeline = owner.timelines.get(key)
         except TypeError:
-            unhashable(key)
+            hashable(key)
+            raise
         self._store.reads += 1
         if timeline is None:
             return MISSING
@@ -179,11 +190,7 @@ class Face(Readable[K, V]):
         if timestamp is None and revision is None:
             return self._held(key)
         self._store.reads += 1
-        try:
-            return self._view(timestamp, revision).held(key)
-        except TypeError:
-            hashable(key)
-            raise
+        return self._view(timestamp, revision).held(key)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -223,7 +230,8 @@ class Face(Readable[K, V]):
             (
                 line.key,
                 line.value if line.value is MISSING or line.value is CANCELLED else self._capture(line.value),
-                *line[2:],
+                line.timestamp,
+                line.expires_at,
             )
             for line in lines
         ]
@@ -295,7 +303,7 @@ class Face(Readable[K, V]):
         store = self._store
         return {
             "reads": store.reads,
-            "writes": store.writes,
+            "writes": store.writes + store.plain_puts + store.revision - len(store.ledger),
             "deletes": store.deletes,
             "snapshots": store.snapshots,
             "expired": store.expiries,
@@ -308,22 +316,9 @@ class Face(Readable[K, V]):
     def reset_stats(self) -> None:
         """Set the counters to zero."""
         store = self._store
+        self._owner.call(store.count)
+        store.plain_puts = 0
         store.reads = store.writes = store.deletes = store.snapshots = store.expiries = store.conflicts = 0
-
-
-def hashable(key: object) -> None:
-    """Refuse a key that cannot be one."""
-    try:
-        hash(key)
-    except TypeError:
-        unhashable(key)
-
-
-def unhashable(key: object) -> NoReturn:
-    """Say that a key cannot be one."""
-    raise ChronoMapTypeError(
-        f"Key must be hashable, got {type(key).__name__}; use text, a number, or a tuple of them"
-    ) from None
 
 
 def check_number(n: int, what: str) -> int:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from chronomap import formats
+from chronomap.core.change import Change
 from chronomap.core.draft import Draft
-from chronomap.core.records import Change, Version
+from chronomap.core.feed import RETAINED_CHANGES
+from chronomap.core.meta import Plain
+from chronomap.core.records import Version
 from chronomap.core.retention import Retention
 from chronomap.core.timestamps import Timestamp, seconds
-from chronomap.core.values import IMMUTABLE, MISSING, Captured, release
+from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View, differences
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
 from chronomap.face import (
@@ -25,16 +28,15 @@ from chronomap.face import (
     Readable,
     V,
     check_number,
-    hashable,
     newest,
     prefix_text,
-    unhashable,
 )
+from chronomap.runtime import annotate
 from chronomap.runtime.blocks import Block, current
 from chronomap.runtime.hooks import Callback
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.reaper import ThreadReaper
-from chronomap.runtime.watch import Cursor, SyncChangeStream
+from chronomap.runtime.watch import SyncChangeStream, replayed, select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,17 +87,17 @@ class _Reads(Readable[K, V]):
 
     def history(self, key: K) -> list[tuple[float, V]]:
         """``[(timestamp, value), …]`` of everything the key has held until now, oldest first; no tombstones."""
-        return self._of_key(key).history(key)
+        return self._pin().history(key)
 
     def iter_history(self, key: K) -> Iterator[tuple[float, V]]:
         """The same, one at a time."""
-        view = self._of_key(key)
+        view = self._pin()
         return ((entry.timestamp, release(entry.value)) for entry in view.standing(key))
 
     def get_range(self, key: K, start_ts: Timestamp | None = None, end_ts: Timestamp | None = None) -> list[tuple[float, V]]:
         """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now)."""
         start = -float("inf") if start_ts is None else seconds(start_ts)
-        return self._of_key(key).history(key, start, None if end_ts is None else seconds(end_ts))
+        return self._pin().history(key, start, None if end_ts is None else seconds(end_ts))
 
     def versions(self, key: K, *, scheduled: bool = False) -> list[Version[K, V]]:
         """Everything ever written of a key until now, tombstones and cancellations too; oldest timestamp first.
@@ -104,11 +106,7 @@ class _Reads(Readable[K, V]):
             key: The key.
             scheduled: Whether to include what is dated later than now.
         """
-        return self._of_key(key).versions(key, scheduled=scheduled)
-
-    def _of_key(self, key: K) -> View:
-        hashable(key)
-        return self._pin()
+        return self._pin().versions(key, scheduled=scheduled)
 
     def diff(self, other: Readable[K, V]) -> set[K]:
         """The keys on which two maps (or snapshots) differ now; holding None and holding nothing are different."""
@@ -150,10 +148,7 @@ class Snapshot(_Reads[K, V]):
         return f"<{type(self).__name__} revision={self.revision} timestamp={self.snapshot_time}>"
 
     def _held(self, key: Any) -> Any:
-        try:
-            return self._view.held(key)
-        except TypeError:
-            unhashable(key)
+        return self._view.held(key)
 
     def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
         return self._view.elsewhere(None if timestamp is None else seconds(timestamp), revision)
@@ -194,10 +189,7 @@ class Transaction(Readable[K, V]):
         self.revision = draft.base.revision
 
     def _held(self, key: Any) -> Any:
-        try:
-            return self._draft.held(key)
-        except TypeError:
-            unhashable(key)
+        return self._draft.held(key)
 
     def get(self, key: K, default: Any = None, *, strict: bool = False) -> V | Any:
         """The value as the transaction sees it, or the default."""
@@ -250,6 +242,8 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         isolation: "copy" keeps and hands out copies of values that can change; "share" does not, for those who promise
             not to change them.
         clock: Returns the time in seconds since the epoch; default ``time.time``.
+        feed_retention: How many changes a change stream can fall behind before it has to begin anew. More costs memory,
+            and time with each put.
     """
 
     _before_blocking: Callable[[], None] | None = None  # a bridge's check for calls on its own event loop
@@ -262,10 +256,11 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         retention: Retention | None = None,
         isolation: Literal["copy", "share"] = "copy",
         clock: Callable[[], float] | None = None,
+        feed_retention: int = RETAINED_CHANGES,
     ) -> None:
         if use_rwlock is not None:
             warnings.warn("use_rwlock does nothing: ChronoMap has no locks any more", DeprecationWarning, stacklevel=2)
-        super().__init__(retention=retention, isolation=isolation, clock=clock, debug=debug)
+        super().__init__(retention=retention, isolation=isolation, clock=clock, feed_retention=feed_retention, debug=debug)
         self._reap()
 
     @classmethod
@@ -294,9 +289,11 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         view: View = self._do(self._store.pin, None if timestamp is None else seconds(timestamp), revision)
         return view
 
-    def _do(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+    def _do(self, operation: Callable[..., Any], *arguments: Any, meta: Mapping[str, Plain] | None = None) -> Any:
         if self._before_blocking is not None:
             self._before_blocking()
+        if meta is not None or annotate.used:
+            operation, arguments = self._annotated(meta, operation, arguments)
         try:
             return self._owner.call(operation, *arguments)
         except TypeError as error:
@@ -340,13 +337,12 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
 
     def version(self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None) -> Version[K, V] | None:
         """The version that ``get`` with the same arguments would answer from, or None."""
-        hashable(key)
         return self._view(timestamp, revision).version(key)
 
     def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
         """The n present keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(n)."""
-        found: list[tuple[K, float, V]] = self._do(self._store.latest_keys, check_number(n, "n"))
-        return found
+        found = self._do(self._store.latest_keys, check_number(n, "n"))
+        return [(key, timestamp, release(kept)) for key, timestamp, kept in found]
 
     def snapshot(self) -> Snapshot[K, V]:
         """The map as it is now, frozen. O(1) in time and memory."""
@@ -368,7 +364,9 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         *,
         if_revision: int | None = None,
         if_absent: bool = False,
+        if_changed: bool = False,
         request_id: object = None,
+        meta: Mapping[str, Plain] | None = None,
     ) -> int:
         """Add a version; returns the revision of the commit.
 
@@ -379,7 +377,11 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
             ttl: After how many seconds it expires, from now or from the timestamp, whichever is later.
             if_revision: Only if that is the revision that last changed the key (0: it was never written).
             if_absent: Only if the key holds nothing now.
+            if_changed: Only if the key does not hold an equal value of the same type already, for as long; else nothing is
+                written, and the present revision is returned.
             request_id: Put at most once for the same id, however often this is called with it.
+            meta: What to keep with the commit: a small mapping of text to text, numbers, booleans or None, such as
+                ``{"author": "ann"}``. See also ``chronomap.meta``. Every write takes it.
 
         Raises:
             ConflictError: If a condition is not met; nothing was written.
@@ -388,14 +390,16 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         if type(value) not in IMMUTABLE:
             value = self._capture(value)
         revision: int
-        if timestamp is None and ttl is None and if_revision is None and not if_absent and request_id is None:
+        plain = timestamp is None and ttl is None and if_revision is None and not if_absent and not if_changed
+        if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
             try:
                 revision = self._owner.try_put(key, value) or self._do(self._store.put_now, key, value)
             except TypeError:
                 hashable(key)
                 raise
         else:
-            revision = self._do(self._store.put, key, value, timestamp, ttl, if_revision, if_absent, request_id)
+            arguments = (key, value, timestamp, ttl, if_revision, if_absent, if_changed, request_id)
+            revision = self._do(self._store.put, *arguments, meta=meta)
         if self._debug:
             self._log("PUT key=%r value=%r timestamp=%r ttl=%r revision=%d", key, value, timestamp, ttl, revision)
         return revision
@@ -403,14 +407,32 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         self.put(key, value)
 
-    def put_many(self, items: Mapping[K, V], timestamp: Timestamp | None = None, ttl: float | None = None) -> int:
-        """Put several keys in one commit; all or nothing. Returns its revision."""
-        revision: int = self._do(self._store.put_many, self._captured(items), timestamp, ttl)
+    def put_many(
+        self,
+        items: Mapping[K, V],
+        timestamp: Timestamp | None = None,
+        ttl: float | None = None,
+        *,
+        if_changed: bool = False,
+        meta: Mapping[str, Plain] | None = None,
+    ) -> int:
+        """Put several keys in one commit; all or nothing. Returns its revision.
+
+        With ``if_changed`` those that hold an equal value of the same type already are left out.
+        """
+        revision: int = self._do(self._store.put_many, self._captured(items), timestamp, ttl, if_changed, meta=meta)
         return revision
 
-    def delete(self, key: K, timestamp: Timestamp | None = None, *, if_revision: int | None = None) -> bool:
+    def delete(
+        self,
+        key: K,
+        timestamp: Timestamp | None = None,
+        *,
+        if_revision: int | None = None,
+        meta: Mapping[str, Plain] | None = None,
+    ) -> bool:
         """Add a tombstone; the history stays. What is scheduled for later is called off. False if there was nothing."""
-        deleted: bool = self._do(self._store.delete, key, timestamp, if_revision)
+        deleted: bool = self._do(self._store.delete, key, timestamp, if_revision, meta=meta)
         if self._debug:
             self._log("DELETE key=%r deleted=%r", key, deleted)
         return deleted
@@ -419,12 +441,22 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         if not self.delete(key):
             raise ChronoMapKeyError(key)
 
-    def delete_many(self, keys: Iterable[K], timestamp: Timestamp | None = None) -> int:
+    def delete_many(
+        self, keys: Iterable[K], timestamp: Timestamp | None = None, *, meta: Mapping[str, Plain] | None = None
+    ) -> int:
         """Delete several keys in one commit; returns how many there were to delete."""
-        deleted: int = self._do(self._store.delete_many, list(keys), timestamp)
+        deleted: int = self._do(self._store.delete_many, list(keys), timestamp, meta=meta)
         return deleted
 
-    def update(self, key: K, fn: Callable[[V], V], *, default: Any = None, ttl: float | None = None) -> V:
+    def update(
+        self,
+        key: K,
+        fn: Callable[[V], V],
+        *,
+        default: Any = None,
+        ttl: float | None = None,
+        meta: Mapping[str, Plain] | None = None,
+    ) -> V:
         """Put ``fn(present value, or default)`` and return it; nobody's change in between is lost.
 
         ``fn`` runs outside any turn, and again if somebody else changed the key meanwhile: let it have no side effects.
@@ -434,32 +466,32 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
             expected = self._store.in_force(key, now) if key in self else None
             value = fn(self.get(key, default=default))
             try:
-                self._do(self._store.put, key, self._capture(value), None, ttl, None, False, None, expected)  # noqa: FBT003
+                self._do(self._store.put_if, key, self._capture(value), ttl, expected, meta=meta)
             except ConflictError:
                 continue
             return value
 
-    def touch(self, key: K, ttl: float | None) -> bool:
+    def touch(self, key: K, ttl: float | None, *, meta: Mapping[str, Plain] | None = None) -> bool:
         """Let the present value expire ``ttl`` seconds from now (None: never); False if the key is missing."""
-        touched: bool = self._do(self._store.touch, key, ttl)
+        touched: bool = self._do(self._store.touch, key, ttl, meta=meta)
         return touched
 
-    def erase(self, key: K) -> int:
+    def erase(self, key: K, *, meta: Mapping[str, Plain] | None = None) -> int:
         """Remove all values of a key for good, from history, snapshots and feed; returns how many versions that were."""
-        erased: int = self._do(self._store.erase, key)
+        erased: int = self._do(self._store.erase, key, meta=meta)
         return erased
 
-    def clear(self) -> None:
+    def clear(self, *, meta: Mapping[str, Plain] | None = None) -> None:
         """Delete everything in one commit. The history stays; ``rollback`` brings it back."""
-        self._do(self._store.clear)
+        self._do(self._store.clear, meta=meta)
 
-    def unschedule(self, key: K, timestamp: Timestamp | None = None) -> int:
+    def unschedule(self, key: K, timestamp: Timestamp | None = None, *, meta: Mapping[str, Plain] | None = None) -> int:
         """Call off what is scheduled for a key, at one timestamp or all; returns how many timestamps that were."""
-        cancelled: int = self._do(self._store.unschedule, key, timestamp)
+        cancelled: int = self._do(self._store.unschedule, key, timestamp, meta=meta)
         return cancelled
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction[K, V]]:
+    def transaction(self, *, meta: Mapping[str, Plain] | None = None) -> Iterator[Transaction[K, V]]:
         """Reads of one snapshot and writes that are committed together when the block ends without an exception.
 
         Raises:
@@ -469,13 +501,19 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         yield transaction
         if (commit := transaction._commit()) is not None:
             operation, arguments = commit
-            transaction.revision = self._do(operation, *arguments)
+            transaction.revision = self._do(operation, *arguments, meta=meta)
 
-    def transact(self, fn: Callable[[Transaction[K, V]], Any], *, attempts: int = ATTEMPTS) -> Any:
+    def transact(
+        self,
+        fn: Callable[[Transaction[K, V]], Any],
+        *,
+        attempts: int = ATTEMPTS,
+        meta: Mapping[str, Plain] | None = None,
+    ) -> Any:
         """Run ``fn(transaction)`` and commit, again after a conflict, up to so many times; returns what it returned."""
         for attempt in range(1, check_number(attempts, "attempts") + 1):
             try:
-                with self.transaction() as transaction:
+                with self.transaction(meta=meta) as transaction:
                     result = fn(transaction)
             except ConflictError:
                 if attempt >= attempts:
@@ -486,17 +524,17 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
 
     # -- back in time --------------------------------------------------------------------------------------------------
 
-    def rollback(self, to: Snapshot[K, V] | int) -> int:
+    def rollback(self, to: Snapshot[K, V] | int, *, meta: Mapping[str, Plain] | None = None) -> int:
         """Behave from now on as if nothing had been committed since a snapshot or revision; returns the new revision.
 
         History is not touched, and the rollback can be rolled back. O(keys changed since).
         """
-        revision: int = self._do(self._store.rollback, *self._rollback_arguments(to))
+        revision: int = self._do(self._store.rollback, *self._rollback_arguments(to), meta=meta)
         return revision
 
-    def undo(self, revision: int) -> int:
+    def undo(self, revision: int, *, meta: Mapping[str, Plain] | None = None) -> int:
         """Commit the inverse of one commit; ``ConflictError`` if a later one touched its keys."""
-        undone: int = self._do(self._store.undo, revision)
+        undone: int = self._do(self._store.undo, revision, meta=meta)
         return undone
 
     @contextmanager
@@ -528,18 +566,21 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
             self._owner.look_again()
             current.reset(token)
 
-    def merge(self, other: Readable[K, V], strategy: str | Choose = "timestamp") -> int:
+    def merge(
+        self, other: Readable[K, V], strategy: str | Choose = "timestamp", *, meta: Mapping[str, Plain] | None = None
+    ) -> int:
         """Take over another map's history or values, in one commit; returns its revision.
 
         Args:
             other: Another map or snapshot, of either face.
             strategy: "timestamp" (the union of both histories; merging again adds nothing), "overwrite" (the other's
                 present values), or ``function(key, ours, theirs)`` that gives the value for keys that differ.
+            meta: What to keep with the commit; see ``put``.
         """
         while True:
             operation, arguments = self._merge_plan(other, strategy)
             try:
-                revision: int = self._do(operation, *arguments)
+                revision: int = self._do(operation, *arguments, meta=meta)
             except ConflictError:
                 continue  # a key changed while the function chose
             return revision
@@ -580,23 +621,68 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         where: Callable[[Change[K, V]], object] | None = None,
         since: int | None = None,
         initial: bool = False,
+        present_only: bool = False,
+        latest_only: bool = False,
+        on_lag: Literal["raise", "resync"] = "raise",
         timeout: float | None = None,
     ) -> SyncChangeStream[K, V]:
         """Follow changes, in revision order: ``for change in cm.watch(): …``.
+
+        Each matching change is yielded once, and ``stream.revision`` says up to where everything has been: store it, and
+        ``since=`` goes on from there without a gap or a repeat.
 
         Args:
             key: Only this key (any key, if None).
             prefix: Only text keys that start with it.
             where: Only changes for which it is true.
             since: Begin after this revision; default: with what is committed from now on.
-            initial: First yield what is present, then follow from there.
+            initial: First yield what is present, as changes of kind "initial", then follow from there.
+            present_only: Only changes of what a key holds when they are committed: not what is dated ahead (its "activate"
+                comes in time), nor corrections of the past that a newer value stands in front of.
+            latest_only: Only the newest such change of each key among those not yet yielded: for who is slow and only wants
+                to know how things stand.
+            on_lag: What to do after falling behind what the feed retains: "raise", or "resync": yield one change of kind
+                "resync" (forget what you know), then what is present, as "initial" does, and follow from there.
             timeout: End the iteration after so many seconds without a change; default: wait for ever.
 
         Raises:
-            LaggedError: While iterating, if it fell behind what the feed retains.
+            FutureRevisionError: If there is no such revision yet.
+            LaggedError: While iterating, if it fell behind; the error says where to resume.
+            ChronoMapError: While iterating, if it would block an event loop that runs on this thread.
         """
-        cursor: Cursor[K, V] = Cursor(self._pin(), key, prefix_text(prefix), where, since, initial=initial)
-        return SyncChangeStream(self._owner, cursor, timeout)
+        selection = select(key, prefix, where, present_only, latest_only, on_lag)
+        return SyncChangeStream(self._owner, selection, since, initial, self._pin, timeout)
+
+    def replay(
+        self,
+        since: int = 0,
+        until: int | None = None,
+        *,
+        key: K | None = None,
+        prefix: str | None = None,
+        where: Callable[[Change[K, V]], object] | None = None,
+    ) -> Iterator[Change[K, V]]:
+        """The changes of the past again, from the history itself: to build something from them, or to test a watcher.
+
+        Args:
+            since: After this revision.
+            until: Up to this revision (inclusive; default: the newest now).
+            key: Only this key (any key, if None).
+            prefix: Only text keys that start with it.
+            where: Only changes for which it is true.
+
+        Returns:
+            The changes a stream would have yielded, in revision order. Within a commit that the feed does not retain any
+            more they come in the order in which their keys first appeared in the map. What was erased is left out.
+
+        Raises:
+            CompactedError: If some of it has been pruned; the error says since when it is whole.
+            FutureRevisionError: If there is no such revision yet.
+
+        Cost: O(versions kept), and what lies in between is sorted in memory.
+        """
+        selection = select(key, prefix, where, False, False, "raise")  # noqa: FBT003
+        return (change for changes in replayed(self._pin(None, until), since, selection) for change in changes)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -648,7 +734,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         """
         lines = 0
         for changes in formats.read_changes(Path(file_path), progress):
-            self._do(*self._import_command(changes))
+            self._do(*self._import_command(changes), meta=dict(changes[0].meta) or None)
             lines += len(changes)
         return lines
 

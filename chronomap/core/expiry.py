@@ -19,15 +19,19 @@ SWEEP_FROM: Final = 1024
 """Promises below which sweeping is not worth it."""
 
 
+Occasion = Literal["expire", "activate", "age"]
+"""What falls due: a version expires, takes effect, or a key's oldest version outlives the map's retention."""
+
+
 class Promise(NamedTuple):
-    """Something that happens to one version at ``due`` unless it is superseded before.
+    """Something that happens to one version (or, by age, to one key) at ``due`` unless it is superseded before.
 
     ``order`` keeps promises for the same moment in the order they were made and keeps the heap from comparing keys.
     """
 
     due: float
     order: int
-    kind: Literal["expire", "activate"]
+    kind: Occasion
     key: Any
     timestamp: float
     revision: int
@@ -45,7 +49,7 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, due: float, kind: Literal["expire", "activate"], key: Any, timestamp: float, revision: int) -> None:
+    def add(self, due: float, kind: Occasion, key: Any, timestamp: float, revision: int) -> None:
         """Note that something falls due. O(log n)."""
         heappush(self._heap, Promise(due, next(self._order), kind, key, timestamp, revision))
         self.next_due = self._heap[0].due

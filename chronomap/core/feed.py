@@ -9,29 +9,40 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from chronomap.core.change import Change
 from chronomap.core.records import NEVER, Commit, Record
 from chronomap.core.values import MISSING
 from chronomap.errors import LaggedError
 
-RETAINED_COMMITS: Final = 4_000
-"""How many commits are kept at least: a watcher may fall that far behind. More costs every put: the garbage
-collector visits what is retained (0.2 µs a put at 10,000)."""
+RETAINED_CHANGES: Final = 4_096
+"""How many changes are kept at least, unless the map was made with another number: a watcher may fall that far behind.
+More costs every put: the garbage collector visits what is retained (0.2 µs a put at 10,000)."""
 
-TRIM_EVERY: Final = 1024
-"""Commits between two looks at whether there is something to drop; so many more may be retained."""
+SLACK: Final = 1024
+"""Changes beyond what is retained before the oldest are dropped: dropping copies the list."""
+
+PER_TURN: Final = 2
+"""Commits a turn may make, what fell due and its own; they stay, however large, for those who are told of them."""
 
 PlainCommit = tuple[Any, ...]
-"""A commit as the feed keeps it, since making named tuples would take longer than the rest of a put:
-``(revision, instant, records)``, or for a plain put, dated now, ``(revision, instant, key, value, previous)``."""
+"""A commit as the feed keeps it: a ``Commit``, or for a plain put, dated now, just ``(revision, instant, key, value,
+previous)``, since making named tuples would take longer than the rest of the put."""
 
 
 class Feed:
-    """The newest commits of a map whose newest revision was ``floor`` when the feed began."""
+    """The newest commits of a map whose newest revision was ``floor`` when the feed began.
 
-    def __init__(self, floor: int = 0, retained: int = RETAINED_COMMITS) -> None:
+    Attributes:
+        retained: How many changes are kept at least.
+        tail: The commits retained; the owner appends to it.
+    """
+
+    def __init__(self, floor: int = 0, retained: int = RETAINED_CHANGES) -> None:
         self.retained = retained
-        self.tail: list[PlainCommit] = []  # for the owner to append to
+        self.tail: list[PlainCommit] = []
         self._state = (floor, self.tail)
+        self._more = 0  # changes retained beyond one per commit
+        self._shown: dict[int, list[Change[Any, Any]]] = {}  # what somebody has looked at, for the others to share
 
     @property
     def floor(self) -> int:
@@ -39,16 +50,27 @@ class Feed:
         return self._state[0]
 
     def append(self, commit: PlainCommit) -> None:
-        """Add the next commit. Amortised O(1)."""
+        """Add the next commit."""
         self.tail.append(commit)
-        if not commit[0] % TRIM_EVERY:
-            self.trim()
+        self._more += size(commit) - 1
 
     def trim(self) -> None:
-        """Drop what need not be retained any more."""
-        if len(self.tail) > self.retained + TRIM_EVERY:
-            self.tail = self.tail[-self.retained :]
-            self._state = (self.tail[0][0] - 1, self.tail)
+        """Drop what need not be retained any more. Amortised O(1) per change."""
+        tail = self.tail
+        spare = len(tail) + self._more - self.retained  # changes that need not be retained
+        if spare <= SLACK:
+            return
+        most = len(tail) - PER_TURN
+        drop = 0 if self._more else min(spare, most)
+        while self._more and drop < most and (first := size(tail[drop])) <= spare:
+            spare -= first
+            self._more -= first - 1
+            drop += 1
+        if drop <= 0:
+            return
+        self.tail = tail[drop:]
+        self._state = (self.tail[0][0] - 1, self.tail)
+        self._shown = {}
 
     def since(self, revision: int) -> list[Commit]:
         """The commits after a revision.
@@ -61,11 +83,29 @@ class Feed:
             raise LaggedError(revision, floor)
         return [as_commit(plain) for plain in commits[revision - floor :]]
 
+    def newest(self, number: int) -> list[PlainCommit]:
+        """The last so many commits, as they are kept."""
+        return self.tail[-number:] if number else []
+
     def commit(self, revision: int) -> Commit | None:
         """One commit, or None if it is not retained."""
         floor, commits = self._state
         index = revision - floor - 1
         return as_commit(commits[index]) if 0 <= index < len(commits) else None
+
+    def changes(self, revision: int) -> list[Change[Any, Any]]:
+        """The changes of one published commit; everybody who asks gets the same objects.
+
+        Raises:
+            LaggedError: If it is no longer retained.
+        """
+        shown = self._shown
+        if (changes := shown.get(revision)) is not None:
+            return changes
+        if (commit := self.commit(revision)) is None:
+            raise LaggedError(revision - 1, self.floor)
+        changes = shown[revision] = [Change(commit, index) for index in range(len(commit.records))]
+        return changes
 
     def cut_after(self, revision: int) -> None:
         """Take back commits that were never published."""
@@ -73,28 +113,30 @@ class Feed:
         del commits[revision - floor :]
 
     def erase(self, key: object) -> None:
-        """Remove every value of a key. O(commits retained)."""
+        """Remove every value of a key. O(changes retained)."""
         floor, commits = self._state
         erased = {key}  # compares as a dict does: by hash first
-        scrubbed: list[PlainCommit] = [
-            (
-                commit.revision,
-                commit.instant,
-                tuple(
+        self.tail = [
+            commit._replace(
+                records=tuple(
                     record._replace(value=MISSING, previous=MISSING) if record.key in erased else record
                     for record in commit.records
-                ),
+                )
             )
             for commit in map(as_commit, commits)
         ]
-        self.tail = scrubbed
-        self._state = (floor, scrubbed)
+        self._state = (floor, self.tail)
+        self._shown = {}
+
+
+def size(commit: PlainCommit) -> int:
+    """How many changes a commit has."""
+    return len(commit.records) if type(commit) is Commit else 1
 
 
 def as_commit(plain: PlainCommit) -> Commit:
     """The named form of a commit in the feed."""
-    if len(plain) == 3:  # noqa: PLR2004 - see PlainCommit
-        revision, instant, records = plain
-        return Commit(revision, instant, tuple(Record._make(record) for record in records))
+    if type(plain) is Commit:
+        return plain
     revision, instant, key, value, previous = plain
     return Commit(revision, instant, (Record("put", key, value, previous, instant, NEVER),))

@@ -1,20 +1,26 @@
-"""The words of history: versions, changes and commits.
+"""The words of history: versions and commits.
 
-``Version`` and ``Change`` are what users see. ``Entry`` and ``Record`` are the same facts as the store keeps them, with
-values captured; they are plain tuples because one of each is made per write.
+``Version`` is what users see. ``Entry`` and ``Record`` are the same facts as the store keeps them, with values captured;
+they are plain tuples because one of each is made per write.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
+from chronomap.core.meta import NOTHING, Meta, Plain
 from chronomap.core.values import MISSING, release, same
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-Kind = Literal["put", "delete", "expire", "activate", "erase", "touch", "unschedule", "clear", "rollback", "undo", "merge"]
+Kind = Literal[
+    "put", "delete", "expire", "activate", "erase", "touch", "unschedule", "clear", "rollback", "undo", "merge",
+    "initial", "resync",
+]  # fmt: skip
+"""What happened. The last two are never committed: streams show what is present with them."""
 
 
 class _Marker:
@@ -29,6 +35,9 @@ class _Marker:
 
 CANCELLED: Final[Any] = _Marker("CANCELLED")
 """In the place of a value: voids every earlier-learned version at the same timestamp."""
+
+FORGOTTEN: Final[Any] = _Marker("FORGOTTEN")
+"""In the place of a previous value: there was a version, perhaps, but it has been pruned."""
 
 NEVER: Final = float("inf")
 """The ``expires_at`` of what does not expire, inside the store; users see None."""
@@ -66,6 +75,7 @@ class Version(Generic[K, V]):
         expires_at: From when on it holds no more (exclusive end), or None.
         kind: "value", "tombstone" (the key is missing from then on), or "cancellation" (what was scheduled for exactly
             this timestamp is called off).
+        meta: What was passed with the write: author, reason, request id.
     """
 
     key: K
@@ -75,6 +85,7 @@ class Version(Generic[K, V]):
     committed_at: float
     expires_at: float | None = None
     kind: Literal["value", "tombstone", "cancellation"] = "value"
+    meta: Mapping[str, Plain] = field(default_factory=dict)
 
     @property
     def deleted(self) -> bool:
@@ -94,70 +105,28 @@ class Record(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """Everything that one revision changed."""
+    """Everything that one revision changed.
+
+    Attributes:
+        revision: The revision.
+        instant: When it was committed, in seconds since the epoch.
+        records: The changes, in the order in which they were made.
+        meta: What was passed with the write.
+        in_force: The places of those records, dated before the instant, that decide what their key holds at the instant.
+    """
 
     revision: int
     instant: float
     records: tuple[Record, ...]
-    meta: dict[str, str | int | float | bool | None] | None = None
+    meta: Meta = NOTHING
+    in_force: frozenset[int] = frozenset()
 
-    def changes(self) -> list[Change[Any, Any]]:
-        """The changes as users see them, each with its own copies of the values."""
-        size = len(self.records)
-        return [self.change(index, record, size) for index, record in enumerate(self.records)]
-
-    def change(self, index: int, record: Record, size: int) -> Change[Any, Any]:
-        """One of the changes as users see it."""
-        return Change(
-            revision=self.revision,
-            index=index,
-            size=size,
-            committed_at=self.instant,
-            key=record.key,
-            kind=record.kind,
-            value=plain(record.value),
-            previous=plain(record.previous),
-            timestamp=record.timestamp,
-            expires_at=None if record.expires_at == NEVER else record.expires_at,
-            removed=record.value is MISSING or record.value is CANCELLED,
-            created=record.previous is MISSING,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Change(Generic[K, V]):
-    """One change of one key, as watchers see it.
-
-    Attributes:
-        revision: The commit it belongs to.
-        index: Its place within the commit, from 0.
-        size: How many changes the commit has.
-        committed_at: The commit's wall-clock instant, in seconds since the epoch.
-        key: The key.
-        kind: What happened: "put", "delete", "expire", "activate", "erase", "touch", "unschedule", "clear", "rollback",
-            "undo", "merge", or "initial" for what a watcher with ``initial=True`` is shown first.
-        value: The value from ``timestamp`` on; None if there is none (``removed`` tells).
-        previous: What the key held at ``timestamp`` until then; None if nothing (``created`` tells).
-        timestamp: Since when it holds in the world, in seconds since the epoch.
-        expires_at: When it expires, or None.
-        removed: Whether the key holds nothing of its own from ``timestamp`` on.
-        created: Whether the key held nothing at ``timestamp`` before.
-    """
-
-    revision: int
-    index: int
-    size: int
-    committed_at: float
-    key: K
-    kind: Kind | Literal["initial"]
-    value: V | None
-    previous: V | None
-    timestamp: float
-    expires_at: float | None
-    removed: bool = field(default=False)
-    created: bool = field(default=False)
+    def present(self, index: int) -> bool:
+        """Whether a record decides what its key holds at the instant of the commit."""
+        record = self.records[index]
+        return record.timestamp == self.instant or index in self.in_force
 
 
 def plain(kept: Any) -> Any:
     """A kept value as a user gets it; None where there is none."""
-    return None if kept is MISSING or kept is CANCELLED else release(kept)
+    return None if kept is MISSING or kept is CANCELLED or kept is FORGOTTEN else release(kept)

@@ -10,7 +10,7 @@ from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Limits of each key's history, applied whenever the key is written.
+    """Limits of each key's history, applied whenever the key is written and when a version of it grows too old.
 
     The version in force, and what is scheduled, is never removed.
 

@@ -9,24 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from chronomap.core.plan import conflict
 from chronomap.core.records import CANCELLED, NEVER, Kind, Record
 from chronomap.core.timeline import Pruned, Timeline
 from chronomap.core.values import MISSING
 from chronomap.core.view import View, compacted
-from chronomap.errors import CompactedError, ConflictError
+from chronomap.errors import CompactedError
 
 if TYPE_CHECKING:
-    from chronomap.core.store import Store
+    from chronomap.core.chronicle import Chronicle
 
 
-def rollback(store: Store, now: float, revision: int, view: View | None) -> Iterator[Record]:
+def rollback(store: Chronicle, now: float, revision: int, view: View | None) -> Iterator[Record]:
     """What makes the map behave from now on as if nothing had been committed since a revision."""
     for key in store.changed_since(revision):
         known = store.timelines[key] if view is None else (view.timeline(key) or store.timelines[key])
         yield from _restore(store, key, now, revision, "rollback", known)
 
 
-def undo(store: Store, now: float, revisions: set[int]) -> Iterator[Record]:
+def undo(store: Chronicle, now: float, revisions: set[int]) -> Iterator[Record]:
     """The inverse of some commits, on the keys they wrote.
 
     Raises:
@@ -46,26 +47,22 @@ def undo(store: Store, now: float, revisions: set[int]) -> Iterator[Record]:
         yield from _withdraw(store, key, revision - 1, revisions)
 
 
-def _written(store: Store, revision: int) -> list[tuple[Any, Kind]]:
+def _written(store: Chronicle, revision: int) -> list[tuple[Any, Kind]]:
     """The keys one commit wrote a version of. O(changes) while the feed retains it, else O(versions)."""
     if (commit := store.feed.commit(revision)) is not None:
         return [(record.key, record.kind) for record in commit.records if record.kind != "activate"]
     return [(key, "put") for key, timeline in store.timelines.items() if revision in timeline.revisions]
 
 
-def _check_untouched(store: Store, now: float, first: dict[Any, int], own: set[int]) -> None:
+def _check_untouched(store: Chronicle, now: float, first: dict[Any, int], own: set[int]) -> None:
     """Refuse if another commit wrote one of the keys after its first own one. What fell due is nobody's commit."""
     for key, revision in _later(store, first):
         if revision > first[key] and revision not in own:
-            raise ConflictError(
-                f"key {key!r} was changed again by revision {revision}; undo that one first, or put the value you want",
-                keys=(key,),
-                version=store.view(now).version(key),
-                revision=store.changed(key),
-            )
+            message = f"key {key!r} was changed again by revision {revision}; undo that one first, or put the value you want"
+            conflict(store, message, [key], now)
 
 
-def _later(store: Store, first: dict[Any, int]) -> Iterator[tuple[Any, int]]:
+def _later(store: Chronicle, first: dict[Any, int]) -> Iterator[tuple[Any, int]]:
     """The keys with the revisions that wrote them later. O(commits since) while the feed retains them."""
     if (since := min(first.values(), default=store.revision)) >= store.feed.floor:
         for commit in store.feed.since(since):
@@ -81,7 +78,7 @@ def _later(store: Store, first: dict[Any, int]) -> Iterator[tuple[Any, int]]:
 
 
 def _restore(  # noqa: PLR0917 - two private functions of this module
-    store: Store, key: Any, now: float, as_of: int, kind: Kind, known: Timeline
+    store: Chronicle, key: Any, now: float, as_of: int, kind: Kind, known: Timeline
 ) -> Iterator[Record]:
     """What brings a key back to how it stood at (now and later, as_of)."""
     timeline = store.timelines[key]
@@ -101,7 +98,7 @@ def _restore(  # noqa: PLR0917 - two private functions of this module
             yield _rewrite(store, key, when, as_of, kind, known)
 
 
-def _withdraw(store: Store, key: Any, as_of: int, revisions: set[int]) -> Iterator[Record]:
+def _withdraw(store: Chronicle, key: Any, as_of: int, revisions: set[int]) -> Iterator[Record]:
     """What takes back the versions that some commits dated before themselves."""
     timeline = store.timelines[key]
     back_dated = (
@@ -114,7 +111,7 @@ def _withdraw(store: Store, key: Any, as_of: int, revisions: set[int]) -> Iterat
 
 
 def _rewrite(  # noqa: PLR0917
-    store: Store, key: Any, when: float, as_of: int, kind: Kind, known: Timeline
+    store: Chronicle, key: Any, when: float, as_of: int, kind: Kind, known: Timeline
 ) -> Record:
     """What makes exactly that timestamp read again as it did at ``as_of``."""
     stood = known.at_exactly(when, as_of)

@@ -60,6 +60,16 @@ class Captured:
         self.value = value
 
 
+def hashable(key: object) -> None:
+    """Refuse a key that cannot be one."""
+    try:
+        hash(key)
+    except TypeError:
+        raise ChronoMapTypeError(
+            f"Key must be hashable, got {type(key).__name__}; use text, a number, or a tuple of them"
+        ) from None
+
+
 def capture(value: Any) -> Any:
     """The value as the store keeps it: itself if it cannot change, else a private copy in a ``Captured``.
 

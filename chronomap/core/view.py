@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from chronomap.core.records import CANCELLED, NEVER, Entry, Version
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
-from chronomap.core.values import MISSING, bare, plain_equal, release, same
+from chronomap.core.values import MISSING, bare, hashable, plain_equal, release, same
 from chronomap.errors import CompactedError, FutureRevisionError
 
 if TYPE_CHECKING:
-    from chronomap.core.store import Store
+    from chronomap.core.chronicle import Chronicle
 
 Pair = tuple[Any, Any]
 
@@ -26,12 +26,14 @@ class View:
 
     __slots__ = ("__weakref__", "kept", "past", "revision", "store", "timestamp")
 
-    def __init__(self, store: Store, timestamp: float, revision: int) -> None:
+    def __init__(self, store: Chronicle, timestamp: float, revision: int) -> None:
         self.store = store
         self.timestamp = timestamp
         self.revision = revision
         self.kept: dict[Any, Timeline] = {}
-        self.past = timestamp < store.instant_of(revision)  # then nothing settled can be relied on
+        # In the past of its revision nothing settled can be relied on. For the newest, look at the instant first: if a
+        # commit comes in between, the view is only more careful than it need be.
+        self.past = timestamp < (store.instant if revision == store.revision else store.instant_of(revision))
 
     def elsewhere(self, timestamp: float | None, revision: int | None) -> View:
         """This view at another timestamp or an earlier revision; it keeps what this one keeps."""
@@ -47,10 +49,18 @@ class View:
         return view
 
     def timeline(self, key: Any) -> Timeline | None:
-        """The timeline to read a key from."""
-        if self.kept and (kept := self.kept.get(key)) is not None:
-            return kept
-        return self.store.timelines.get(key)
+        """The timeline to read a key from.
+
+        Raises:
+            ChronoMapTypeError: If it cannot be a key.
+        """
+        try:
+            if self.kept and (kept := self.kept.get(key)) is not None:
+                return kept
+            return self.store.timelines.get(key)
+        except TypeError:
+            hashable(key)
+            raise
 
     def entry(self, key: Any) -> Entry | None:
         """The entry that decides what the key holds, or None."""
@@ -82,7 +92,7 @@ class View:
         entry = self.entry(key)
         if entry is None or not entry.holds(self.timestamp):
             return None
-        return self._version(key, entry)
+        return self.version_of(key, entry)
 
     # -- one key's history ---------------------------------------------------------------------------------------------
 
@@ -106,9 +116,10 @@ class View:
         if (timeline := self.timeline(key)) is None:
             return []
         until = NEVER if scheduled else self.timestamp
-        return [self._version(key, entry) for entry in timeline.entries(self.revision, until)]
+        return [self.version_of(key, entry) for entry in timeline.entries(self.revision, until)]
 
-    def _version(self, key: Any, entry: Entry) -> Version[Any, Any]:
+    def version_of(self, key: Any, entry: Entry) -> Version[Any, Any]:
+        """An entry as users see it."""
         value = entry.value
         return Version(
             key=key,
@@ -118,6 +129,7 @@ class View:
             committed_at=self.store.instant_of(entry.revision),
             expires_at=None if entry.expires_at == NEVER else entry.expires_at,
             kind="tombstone" if value is MISSING else "cancellation" if value is CANCELLED else "value",
+            meta=self.store.ledger.meta_of(entry.revision),
         )
 
     # -- scans: over all keys, or among some, so that a face can go through them in slices ----------------------------

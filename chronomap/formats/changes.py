@@ -7,7 +7,8 @@ Example, a put that expires, a put of None, a delete, and a scheduled version th
     {"commit":3,"timestamp":102,"key":"b","value":null}
     {"commit":4,"timestamp":900,"key":"c","value":null,"cancel":true}
 
-A ``value`` of null says "deleted". Keys and values are written as ``tagged`` writes them.
+A ``value`` of null says "deleted". Keys and values are written as ``tagged`` writes them. A commit's ``meta``, if it has one,
+stands on each of its lines: ``"meta":{"author":"ann"}``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from chronomap.core.meta import NOTHING, Meta, checked
 from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.values import MISSING, bare
 from chronomap.core.view import View
-from chronomap.errors import ChronoMapValueError
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
 from chronomap.formats.checks import number, whole
 from chronomap.formats.dumping import known
 from chronomap.formats.pickle_file import LIMIT
@@ -39,7 +41,7 @@ STEP: Final = 1000
 EXACT: Final = 2.0**53
 """Below, a float without a fraction and the integer of the same value are equal in every language."""
 
-MEMBERS: Final = frozenset({"commit", "timestamp", "key", "value", "expires_at", "cancel"})
+MEMBERS: Final = frozenset({"commit", "timestamp", "key", "value", "expires_at", "cancel", "meta"})
 REQUIRED: Final = frozenset({"commit", "timestamp", "key", "value"})
 NONE: Final = {TYPE: "none"}
 
@@ -51,6 +53,7 @@ class Line(NamedTuple):
     value: Any
     timestamp: float
     expires_at: float
+    meta: Meta
 
 
 def export_changes(view: View, path: Path, progress: Progress | None = None) -> int:
@@ -72,7 +75,7 @@ def export_changes(view: View, path: Path, progress: Progress | None = None) -> 
         for index, (entry, key) in enumerate(changes):
             if progress is not None and index % STEP == 0 and index:
                 progress(index, len(changes))
-            text = _line(entry, key).encode("ascii")
+            text = _line(entry, key, view.store.ledger.meta_of(entry.revision)).encode("ascii")
             written += len(text)
             if out is not file and written > LIMIT:
                 raise ChronoMapValueError(f"more than {LIMIT} bytes; write to a name that does not end in .gz")
@@ -82,7 +85,7 @@ def export_changes(view: View, path: Path, progress: Progress | None = None) -> 
     return len(changes)
 
 
-def _line(entry: Entry, key: Any) -> str:
+def _line(entry: Entry, key: Any, meta: dict[str, Any]) -> str:
     value = bare(entry.value)  # encoding it copies it
     check(key, lambda: f"the key {shown(key)}")
     members = {"commit": entry.revision, "timestamp": _shortest(entry.timestamp), "key": encode(key)}
@@ -95,6 +98,8 @@ def _line(entry: Entry, key: Any) -> str:
         members["value"] = NONE if value is None else encode(value)
         if entry.expires_at != NEVER:
             members["expires_at"] = _shortest(entry.expires_at)
+    if meta:
+        members["meta"] = meta
     return line(members) + "\n"
 
 
@@ -141,6 +146,8 @@ def _read(path: Path, progress: Progress | None) -> list[list[Line]]:
             raise ChronoMapValueError(
                 f"{path}, line {index}: key {shown(change.key)} is there twice in one commit at one timestamp"
             )
+        if commit == newest and change.meta != commits[-1][0].meta:
+            raise ChronoMapValueError(f"{path}, line {index}: another meta than the commit's first line has")
         if commit > newest:
             newest = commit
             commits.append([])
@@ -189,4 +196,8 @@ def _change(text: bytes) -> tuple[int, Line]:
         raise ChronoMapValueError("what is called off has no value")
     else:
         value = None if encoded == NONE else decode(encoded)
-    return commit, Line(decode(members["key"]), value, timestamp, expires_at)
+    try:
+        meta = checked(members["meta"]) if "meta" in members else NOTHING
+    except ChronoMapTypeError as error:
+        raise ChronoMapValueError(str(error)) from error
+    return commit, Line(decode(members["key"]), value, timestamp, expires_at, meta)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import inf, isfinite
 from typing import Any, NamedTuple
 
+from chronomap.core.ledger import Note
 from chronomap.core.records import Entry
 from chronomap.core.values import capture
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
@@ -14,10 +15,19 @@ from chronomap.formats.plain import shown
 
 
 class Contents(NamedTuple):
-    """What a store is filled with, checked: ``(key, entries, what was pruned)`` and the instants of all commits."""
+    """What a store is filled with, checked.
+
+    Attributes:
+        keys: ``(key, entries, what was pruned)``.
+        instants: Those of all commits.
+        notes: ``(revision, note)``, in order.
+        pruned_to: The greatest revision of which something was pruned.
+    """
 
     keys: list[tuple[Any, list[Entry], tuple[float, int] | None]]
     instants: list[float]
+    notes: list[tuple[int, Note]]
+    pruned_to: int
 
 
 def of_type(expected: type | tuple[type, ...], given: Any, place: str) -> Any:

@@ -4,7 +4,10 @@ One row per version, ``(timestamp, value, revision, expires_at or None, kind)``:
 Example: a map with one put of 1 at instant 100 is::
 
     {"format": "chronomap/3", "version": "3", "revision": 1, "instants": [100.0],
-     "store": {"a": [(100.0, 1, 1, None, "value")]}, "pruned": {}, "snapshot_time": None}
+     "store": {"a": [(100.0, 1, 1, None, "value")]}, "pruned": {}, "pruned_to": 0, "notes": [], "snapshot_time": None}
+
+``notes`` has ``(revision, kind or None, meta, [(key, timestamp, revision) of what took effect])`` of each commit about which
+its versions do not tell everything.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ def dump(view: View) -> dict[str, Any]:
 
     Returns:
         ``instants`` are those of all commits by revision - 1, ``pruned`` holds the smallest
-        timestamp and revision that were pruned of a key.
+        timestamp and revision that were pruned of a key, ``pruned_to`` is the greatest revision that was.
 
     Raises:
         CompactedError: If all that the revision knew of a key has been pruned since.
@@ -42,9 +45,15 @@ def dump(view: View) -> dict[str, Any]:
         "format": FORMAT,
         "version": "3",
         "revision": revision,
-        "instants": list(view.store.instants[:revision]),
+        "instants": [view.store.instant_of(one) for one in range(1, revision + 1)],
         "store": rows,
         "pruned": pruned,
+        "pruned_to": min(view.store.pruned_to, revision),
+        "notes": [
+            (one, note.kind, dict(note.meta), list(note.activated))
+            for one, note in sorted(view.store.ledger.notes.copy().items())
+            if one <= revision
+        ],
         "snapshot_time": None,
     }
 

@@ -47,6 +47,9 @@ def load_json(path: Path) -> dict[str, Any]:
             **members,
             "store": {key: [_row(row, key) for row in rows] for key, rows in _pairs(members, "store").items()},
             "pruned": _pairs(members, "pruned"),
+            "notes": [
+                _note(note, f"'notes'[{index}]") for index, note in enumerate(of_type(list, members.get("notes"), "'notes'"))
+            ],
         }
     except ChronoMapValueError as error:
         raise ChronoMapValueError(f"{path}: {error}") from error
@@ -54,8 +57,13 @@ def load_json(path: Path) -> dict[str, Any]:
 
 def _lines(plain: Mapping[str, Any]) -> Iterator[str]:
     yield "{"
-    for name in ("format", "version", "revision", "snapshot_time", "instants"):
+    for name in ("format", "version", "revision", "snapshot_time", "instants", "pruned_to"):
         yield f'"{name}":{line(plain[name])},\n'
+    notes = [
+        [revision, kind, meta, [[encode(key), *place] for key, *place in activated]]
+        for revision, kind, meta, activated in plain["notes"]
+    ]
+    yield f'"notes":{line(notes)},\n'
     yield f'"pruned":{line([[encode(key), floor] for key, floor in plain["pruned"].items()])},\n"store":['
     separator = "\n"
     for key, rows in plain["store"].items():
@@ -80,6 +88,16 @@ def _pairs(members: dict[str, Any], name: str) -> dict[Any, list[Any]]:
             raise ChronoMapValueError(f"{place}: key {shown(key)} is there twice")
         found[key] = of_type(list, pair[1], place)
     return found
+
+
+def _note(note: Any, place: str) -> Any:
+    """A note with its keys decoded; its other parts are for ``load`` to check."""
+    if not of_type(list, note, place) or type(note[-1]) is not list:
+        raise ChronoMapValueError(f"{place}: not [revision, kind, meta, activations]")
+    try:
+        return (*note[:-1], [(decode(row[0]), *row[1:]) for row in note[-1] if of_type(list, row, place)])
+    except ChronoMapValueError as error:
+        raise ChronoMapValueError(f"{place}: {error}") from error
 
 
 def _row(row: Any, key: Any) -> Any:

@@ -49,7 +49,7 @@ def read(mapping: Mapping[str, Any], now: float) -> Contents:
         until = expiries.get(key, NEVER) if index == len(history) - 1 else NEVER
         entries[place].append(Entry(timestamp, revision, history[index][1], until))
     keys = [(key, entries[place], None) for place, (key, _) in enumerate(histories)]
-    return Contents(list(keys), [min(timestamp, now) for timestamp, _, _ in changes])
+    return Contents(list(keys), [min(timestamp, now) for timestamp, _, _ in changes], [], 0)
 
 
 def _history(key: Any, rows: Any) -> list[tuple[float, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from chronomap.core.ledger import TOLD, Note
+from chronomap.core.meta import checked
 from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.store import Store
 from chronomap.core.values import MISSING
@@ -14,8 +17,12 @@ from chronomap.formats.checks import Contents, captured, number, of_type, sorted
 from chronomap.formats.dumping import FORMAT
 from chronomap.formats.plain import shown
 
-MEMBERS: Final = frozenset({"format", "version", "revision", "instants", "store", "pruned", "snapshot_time"})
+MEMBERS: Final = frozenset(
+    {"format", "version", "revision", "instants", "store", "pruned", "pruned_to", "notes", "snapshot_time"}
+)
 ROW: Final = 5
+NOTE: Final = 4
+ACTIVATION: Final = 3
 
 
 def load(store: Store, mapping: Mapping[str, Any], now: float) -> None:
@@ -38,7 +45,9 @@ def load(store: Store, mapping: Mapping[str, Any], now: float) -> None:
     store.instant = contents.instants[-1] if contents.instants else -NEVER
     for key, entries, floor in contents.keys:
         store.restore(key, entries, floor)
-    store.restored(contents.instants, len(contents.instants))
+    versions = Counter(entry.revision for _, entries, _ in contents.keys for entry in entries)
+    notes = [(revision, note, versions[revision]) for revision, note in contents.notes]
+    store.restored(contents.instants, notes, contents.pruned_to)
 
 
 def _read(mapping: Mapping[str, Any]) -> Contents:
@@ -62,7 +71,42 @@ def _read(mapping: Mapping[str, Any]) -> Contents:
     for key in pruned:
         if key not in rows_by_key:
             raise ChronoMapValueError(f"'pruned' names key {shown(key)}, which is not in 'store'")
-    return Contents(keys, instants)
+    pruned_to = whole(mapping["pruned_to"], "'pruned_to'", 0, revision)
+    return Contents(keys, instants, list(_notes(mapping["notes"], revision, rows_by_key)), pruned_to)
+
+
+def _notes(notes: Any, newest: int, known: Mapping[Any, Any]) -> Iterator[tuple[int, Note]]:
+    before = 0
+    for index, row in enumerate(of_type((list, tuple), notes, "'notes'")):
+        place = f"'notes'[{index}]"
+        if len(of_type((list, tuple), row, place)) != NOTE:
+            raise ChronoMapValueError(f"{place}: not (revision, kind, meta, activations)")
+        revision, kind, meta, activated = row
+        if whole(revision, f"{place}, revision", 1, newest) <= before:
+            raise ChronoMapValueError(f"{place}: out of order (by revision)")
+        before = revision
+        told = next((one for one in TOLD if one == kind), None)
+        if told != kind:
+            raise ChronoMapValueError(f"{place}, kind: {shown(kind)} is not None or one of {sorted(TOLD)}")
+        try:
+            kept = checked(meta)
+        except (ChronoMapTypeError, ChronoMapValueError) as error:
+            raise ChronoMapValueError(f"{place}, meta: {error}") from error
+        rows = of_type((list, tuple), activated, f"{place}, activations")
+        yield revision, Note(told, kept, tuple(_activation(one, f"{place}, activations", newest, known) for one in rows))
+
+
+def _activation(row: Any, place: str, newest: int, known: Mapping[Any, Any]) -> tuple[Any, float, int]:
+    if len(of_type((list, tuple), row, place)) != ACTIVATION:
+        raise ChronoMapValueError(f"{place}: not (key, timestamp, revision)")
+    key, timestamp, revision = row
+    try:
+        there = key in known
+    except TypeError:
+        there = False
+    if not there:
+        raise ChronoMapValueError(f"{place}: key {shown(key)} is not in 'store'")
+    return key, number(timestamp, f"{place}, timestamp"), whole(revision, f"{place}, revision", 0, newest)
 
 
 def _instants(mapping: Mapping[str, Any]) -> list[float]:

@@ -93,7 +93,7 @@ def load(  # noqa: PLR0917 - where from, then how
             raise CorruptJournalError(f"{state.records} records were written, but {count} are there")
         contents.instants = pace.instants
         for revision, meta in pace.metas.items():
-            if (request_id := meta.get("request_id")) is not None:
+            if (request_id := dict(meta).get("request_id")) is not None:
                 text = full.firsts.get(revision)
                 contents.requests[request_id] = MISSING if text is None else full.keys.get(text, MISSING), revision
         cuts = read_cuts(connection, state)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import Any, Final
 
+from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Commit, Record
 from chronomap.core.values import MISSING
 from chronomap.errors import ChronoMapValueError, CorruptJournalError
@@ -49,7 +50,7 @@ class Pace:
         self.newest = after
         self.headers = 0
         self.instants = array("d")
-        self.metas: dict[int, dict[str, Any]] = {}
+        self.metas: dict[int, Meta] = {}
         self._left = self._sum = 0
         self._header: tuple[Any, ...] | None = None
         self.due: float = 0
@@ -103,7 +104,7 @@ class Pace:
             if header_checksum(revision, instant, size, total, meta) != checksum or size < 0:
                 raise ValueError
             if meta is not None:
-                self.metas[revision] = json.loads(meta)
+                self.metas[revision] = read_meta(meta)
         except UNREADABLE as error:
             raise self.corrupt(f"the header of revision {self.newest + 1} is damaged") from error
         self.newest = revision
@@ -142,6 +143,11 @@ def value_of(text: bytes | None, codec: Codec, revision: int) -> Any:
         return codec.decode(text)
     except ChronoMapValueError as error:
         raise CorruptJournalError(f"a value of revision {revision} cannot be read: {error}", safe=revision - 1) from error
+
+
+def read_meta(text: str) -> Meta:
+    """What is noted with a commit, from a checked column ``meta``. Two that were joined may be longer than one may be."""
+    return tuple(json.loads(text).items())
 
 
 def record_of(row: tuple[Any, ...], codec: Codec) -> Record:
@@ -186,7 +192,7 @@ def walk(connection: Any, codec: Codec, after: int, newest: int, last: int) -> I
         for index in range(given, until):
             revision = after + index + 1
             own = tuple(records) if revision == taken else ()
-            yield Commit(revision, pace.instants[index], own, pace.metas.pop(revision, None))
+            yield Commit(revision, pace.instants[index], own, pace.metas.pop(revision, NOTHING))
         given, records = until, []
 
     taken = 0

@@ -75,7 +75,7 @@ class MemoryJournal:
                 record._replace(value=MISSING if record.kind == "activate" else self._kept(record.value), previous=MISSING)
                 for record in commit.records
             ]
-            kept.append(commit._replace(records=tuple(records)))
+            kept.append(commit._replace(records=tuple(records), in_force=frozenset()))
         for commit in kept:
             for record in commit.records:
                 if record.kind == "erase":
@@ -107,7 +107,7 @@ class MemoryJournal:
             if progress is not None and not done % REPORT_EVERY:
                 progress(done, self.revision)
             contents.instants.append(commit.instant)
-            if commit.meta and (request_id := commit.meta.get("request_id")) is not None:
+            if (request_id := dict(commit.meta).get("request_id")) is not None:
                 key = commit.records[0].key if commit.records else MISSING
                 contents.requests[request_id] = key, commit.revision
             for record in commit.records:

@@ -147,8 +147,9 @@ class Journal(Protocol):
 
         What can be told from the timelines is not in the log. ``previous`` is MISSING in all of them: it is what the key
         held at the record's timestamp as known at the revision before (``find(timestamp, revision - 1)``). ``value`` is
-        MISSING in an activation: it is what stands at its timestamp (``at_exactly(timestamp, revision)``). What belonged
-        to a key that was erased since is left out.
+        MISSING in an activation: it is what stands at its timestamp (``at_exactly(timestamp, revision)``). ``in_force`` is
+        empty: it is where a record is what its key holds at the instant (``find(instant, revision)``). What belonged to a
+        key that was erased since is left out.
 
         Finish or drop the iterator before pruning, compacting or erasing; groups may be appended meanwhile.
 

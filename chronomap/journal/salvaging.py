@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import NEVER, Commit, Record
 from chronomap.errors import ChronoMapError, CorruptJournalError
 from chronomap.journal.codec import Codec, ExactCodec
 from chronomap.journal.extras import apsw
 from chronomap.journal.loading import cut_of
-from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, record_of
+from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, read_meta, record_of
 from chronomap.journal.opening import check_path
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
@@ -155,8 +155,8 @@ def _is_complete(found: _Found, header: Any, ids: set[int] | None) -> bool:
     return ids is None or {found.ids[0] - 1, found.ids[0] + 1} <= ids
 
 
-def _meta(header: Any) -> Any:
-    return None if header is None or header[4] is None else json.loads(header[4])
+def _meta(header: Any) -> Meta:
+    return NOTHING if header is None or header[4] is None else read_meta(header[4])
 
 
 def _state(connection: Any) -> State:

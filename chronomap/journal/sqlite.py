@@ -204,7 +204,7 @@ class SqliteJournal:
         erased: list[tuple[bytes, int]] = []
         number, newest = self._state.id, self._state.revision
         encode, texts = self._encoded, self._texts
-        for revision, instant, records, meta in group:
+        for revision, instant, records, meta, _ in group:
             newest += 1
             if revision != newest:
                 raise JournalError(f"revision {revision} cannot be appended: the next is {newest}")
@@ -222,8 +222,8 @@ class SqliteJournal:
                 rows.append((number, revision, kind, canonical, exact, text, timestamp, until, at, checksum))
                 if kind == "erase":
                     erased.append((canonical, number))
-            if len(records) != 1 or meta is not None:
-                noted = None if meta is None else json.dumps(meta)
+            if len(records) != 1 or meta:
+                noted = json.dumps(dict(meta)) if meta else None
                 checksum = header_checksum(revision, instant, len(records), total, noted)
                 headers.append((revision, instant, len(records), total, noted, checksum))
         return rows, headers, erased

@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from chronomap.core.records import Commit
+
 if TYPE_CHECKING:
     from chronomap.runtime.owner import Owner
 
@@ -25,13 +27,12 @@ class Block:
 current: ContextVar[Block | None] = ContextVar("chronomap_block", default=None)
 
 
-def note(owner: Owner, revision: int) -> None:
+def note(owner: Owner, commit: Commit) -> None:
     """Note a commit for every block of that map around the caller; what fell due meanwhile is nobody's."""
-    commit = owner.store.feed.commit(revision)
-    if commit is not None and commit.records[0].kind in ("expire", "activate"):
+    if commit.records[0].kind in ("expire", "activate"):
         return
     block = current.get()
     while block is not None:
         if block.owner is owner and block.active:
-            block.revisions.add(revision)
+            block.revisions.add(commit.revision)
         block = block.outer

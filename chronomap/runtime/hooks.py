@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -60,7 +62,7 @@ class Hooks:
             for callback in self.plain:
                 try:
                     callback(*arguments)
-                except Exception:
+                except (Exception, CancelledError):  # nobody is cancelled here: it is the callback's own
                     log.exception("Error in change callback")
 
     async def run_async(self, pending: list[tuple[Callback, tuple[Any, Any, Any, float]]]) -> None:
@@ -69,12 +71,22 @@ class Hooks:
             callback, arguments = pending.pop(0)
             try:
                 await callback(*arguments)
+            except CancelledError:
+                if being_cancelled():
+                    raise
+                log.exception("Error in change callback")
             except Exception:
                 log.exception("Error in change callback")
 
     def pending(self, commits: Iterable[Commit]) -> list[tuple[Callback, tuple[Any, Any, Any, float]]]:
         """The async calls that some commits ask for."""
         return [(callback, arguments) for arguments in calls(commits) for callback in self.asynchronous]
+
+
+def being_cancelled() -> bool:
+    """Whether it is this task that is being cancelled, and not something that a callback of it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def calls(commits: Iterable[Commit]) -> Iterator[tuple[Any, Any, Any, float]]:

@@ -22,16 +22,19 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from types import FrameType
 from typing import Any, Final, NoReturn
 
+from chronomap.core.interest import Watcher
 from chronomap.core.records import NEVER, Commit
 from chronomap.core.store import Store
 from chronomap.core.timeline import Timeline
 from chronomap.errors import ChronoMapError, ClosedError, ForkedError
 from chronomap.runtime.blocks import note
+from chronomap.runtime.gates import Gate, LoopGate, ThreadGate, on_this_loop
 from chronomap.runtime.hooks import Hooks
-from chronomap.runtime.ports import Bell, TaskBell, ThreadBell
+from chronomap.runtime.ports import Bell, Port, TaskBell, ThreadBell
 
 log = logging.getLogger("chronomap")
 
@@ -47,7 +50,7 @@ Operation = Callable[..., Any]
 class Command:
     """One call on its way through the mailbox; its answer belongs to it and to nobody else."""
 
-    __slots__ = ("after", "arguments", "before", "bell", "done", "error", "operation", "reply")
+    __slots__ = ("arguments", "before", "bell", "commits", "done", "error", "operation", "reply")
 
     def __init__(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> None:
         self.operation = operation
@@ -56,7 +59,8 @@ class Command:
         self.reply: Any = None
         self.error: BaseException | None = None
         self.done = False
-        self.before = self.after = 0
+        self.before = -1  # the revision before it was carried out
+        self.commits: list[Commit] = []  # what it committed, if anybody must be told
 
     def answer(self, reply: Any, error: BaseException | None) -> None:
         """Give the answer and wake the caller."""
@@ -89,7 +93,8 @@ class Owner:
 
     Attributes:
         timelines: The store's timelines for readers; something that raises once the map is closed or after a fork.
-        observed: Whether anybody must be told after a commit.
+        observed: Whether anybody must be told after a commit (hooks, blocks).
+        gates: Where change streams sleep.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] | None) -> None:
@@ -104,8 +109,8 @@ class Owner:
         self.observed = False
         self.hooks = Hooks()
         self.blocks = 0  # how many snapshot contexts are open
-        self.parked: dict[int, Bell] = {}
-        self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.taken: deque[Command] = deque()  # the command that is being carried out for somebody else
+        self.gates: tuple[Gate, ...] = ()
         self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
         self.alarm: Callable[[], bool] | None = None  # False: there is nobody to hear it yet
         self.alarm_due: float = NEVER
@@ -126,6 +131,7 @@ class Owner:
         self.check_reentry()
         if self.mailbox or self.closed:
             return self._wait(operation, arguments)
+        commits: list[Commit] = []
         before = after = -1
         try:
             if not self.begin_turn():
@@ -135,10 +141,14 @@ class Owner:
                 reply = operation(self.clock(), *arguments)
             finally:
                 after = self.store.revision
+                if self.observed:
+                    commits = self.store.feed.since(before)
         finally:
             self.end_turn()
-            if self.observed and after != before:
-                self.tell(before, after)
+            if after != before:
+                self.wake_watchers()
+            if commits:
+                self.tell(commits)
         if self.store.deadlines.next_due < self.alarm_due:
             self.set_alarm()
         return reply
@@ -148,8 +158,7 @@ class Owner:
 
         The eager turn of ``call`` for the most frequent command, without what it does not need.
         """
-        observed = self.observed  # closing sets it too
-        if observed or self.in_turn:
+        if self.observed or self.in_turn:  # closing sets ``observed`` too
             return 0
         try:
             if not self._acquire(False):  # noqa: FBT003
@@ -163,8 +172,8 @@ class Owner:
             raise
         if self.mailbox:
             self.help()
-        if self.observed:  # somebody began to watch meanwhile
-            self.tell(revision - 1, revision)
+        if self.gates:
+            self.wake_watchers()
         return revision
 
     def _wait(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:
@@ -177,8 +186,9 @@ class Owner:
             self._abandon(command)
             raise
         finally:
-            if self.observed and command.after != command.before:
-                self.tell(command.before, command.after)
+            self.wake_watchers()
+            if command.commits:
+                self.tell(command.commits)
         self.set_alarm()
         return command.result()
 
@@ -196,9 +206,11 @@ class Owner:
                 await bell.wait(PATIENCE)
         except BaseException:
             self._abandon(command)
-            if self.observed and command.after != command.before:
-                self.tell(command.before, command.after)
+            if command.commits:
+                self.tell(command.commits)
             raise
+        finally:
+            self.wake_watchers()
         return command
 
     def _answered(self, command: Command) -> bool:
@@ -206,8 +218,9 @@ class Owner:
         return command.done
 
     def _abandon(self, command: Command) -> None:
-        """Withdraw a command; if a thread is running it at this moment, let that turn end: it takes no longer."""
+        """Withdraw a command; if a turn has taken it, see to it that the turn ends: it takes no longer."""
         while not command.done and not self.withdraw(command):
+            self.help()
             time.sleep(0)
 
     # -- the mailbox and its turns -------------------------------------------------------------------------------------
@@ -232,7 +245,7 @@ class Owner:
     def help(self) -> None:
         """Run turns while there are commands and the baton is free."""
         rounds = 0
-        while self.mailbox:
+        while self.mailbox or self.taken:
             try:
                 if not self.begin_turn():
                     return
@@ -282,20 +295,33 @@ class Owner:
             self.help()
 
     def _turn(self) -> None:
+        """Run what is in the mailbox now.
+
+        Taking a command from the mailbox and noting that it is taken is one step in C: an interrupt between two would
+        lose somebody else's command.
+        """
+        self._run_taken()  # what an interrupted turn left
         for _ in range(len(self.mailbox)):
-            command: Command | None = None
             try:
-                command = self.mailbox.popleft()
-                self._run(command)
+                self.taken.extend(islice(iter(self.mailbox.popleft, None), 1))
             except IndexError:  # withdrawn meanwhile
                 return
+            self._run_taken()
+
+    def _run_taken(self) -> None:
+        while self.taken:
+            command = self.taken[0]
+            try:
+                if not command.done:
+                    self._run(command)
             except BaseException:  # this thread is being interrupted, not the caller's
-                if command is not None and not command.done:
+                if not command.done:
                     self._hand_back(command)
                 raise
+            self.taken.clear()
 
     def _run(self, command: Command) -> None:
-        command.before = command.after = self.store.revision
+        before = command.before = self.store.revision
         reply, error = None, None
         try:
             if self.closed:
@@ -303,46 +329,70 @@ class Owner:
             reply = command.operation(self.clock(), *command.arguments)
         except Exception as raised:  # noqa: BLE001 - it is the caller's
             error = raised
-        command.after = self.store.revision
+        if self.observed and self.store.revision != before:
+            command.commits = self.store.feed.since(before)
         command.answer(reply, error)
 
     def _hand_back(self, command: Command) -> None:
         """Leave an interrupted command to its caller; if it may have been applied, say so instead."""
-        if command.before in (0, self.store.revision):
+        self.taken.clear()
+        if command.before in (-1, self.store.revision):
             self.mailbox.appendleft(command)
             command.bell.ring()
         else:
-            command.after = self.store.revision
-            command.answer(None, ChronoMapError(f"interrupted; revision {command.after} may hold what was asked for"))
+            revision = self.store.revision
+            command.answer(None, ChronoMapError(f"interrupted; revision {revision} may hold what was asked for"))
 
     # -- after a commit ------------------------------------------------------------------------------------------------
 
-    def announce(self, before: int, after: int) -> list[Commit]:
-        """Wake who watches and call the plain hooks for some commits. Outside the turn, in the writer's context."""
-        self.wake()
-        if self.blocks:
-            note(self, after)
-        if not self.hooks:
-            return []
-        commits = self.store.feed.since(before)[: after - before]
-        self.hooks.run(commits)
-        return commits
+    def wake_watchers(self) -> None:
+        """Wake the change streams that sleep and that what was committed concerns. O(event loops with watchers)."""
+        for gate in self.gates:
+            if gate.sleepers and not gate.ringing:
+                gate.ring()
+        touched = self.store.interest.touched
+        while touched:
+            try:
+                gate, ticket = touched.popleft().who
+            except IndexError:  # somebody else was quicker
+                return
+            gate.call(ticket)
 
-    def tell(self, before: int, after: int) -> None:
+    def announce(self, commits: list[Commit]) -> None:
+        """Note commits for the blocks around the caller and call the plain hooks; outside the turn, in its context."""
+        if self.blocks:
+            note(self, commits[-1])
+        self.hooks.run(commits)
+
+    def tell(self, commits: list[Commit]) -> None:
         """The same for a thread, which also waits until the async hooks have run on their loop."""
-        commits = self.announce(before, after)
+        self.announce(commits)
         if self.hooks.asynchronous and self.finish is not None:
             self.finish(commits)
 
     def look_again(self) -> None:
-        """Find out whether anybody still observes: plain puts are faster when nobody does."""
-        self.observed = self.closed or bool(self.hooks) or self.blocks > 0 or len(self.streams) > 0
+        """Find out whether anybody still has to be told: plain puts are faster when nobody has."""
+        self.observed = self.closed or bool(self.hooks) or self.blocks > 0
 
-    def wake(self) -> None:
-        """Wake the parked watchers."""
-        if self.parked:
-            for bell in list(self.parked.values()):  # they leave by themselves
-                bell.ring()
+    def join(self, _: float, watcher: Watcher | None) -> None:
+        """Give a new stream its place in the index of interest. In a turn."""
+        if watcher is not None:
+            self.store.interest.register(watcher)
+
+    def gate(self, stream: object, port: Port | None) -> Gate:
+        """Where a stream sleeps that is read on an event loop, or (None) in a plain thread."""
+        found: Gate = self.call(self._gate, stream, port)
+        return found
+
+    def _gate(self, _: float, stream: object, port: Port | None) -> Gate:
+        for gate in self.gates:
+            if isinstance(gate, ThreadGate) if port is None else on_this_loop(gate):
+                gate.users.add(stream)
+                return gate
+        new: Gate = ThreadGate() if port is None else LoopGate(port)
+        new.users.add(stream)
+        self.gates = (*(gate for gate in self.gates if gate.users and gate.alive()), new)
+        return new
 
     def set_alarm(self) -> None:
         """Let the reaper know that something falls due earlier than it expects."""
@@ -382,7 +432,9 @@ class Owner:
             self.help()
             if self.mailbox:
                 time.sleep(0)
-        self.wake()
+        for gate in self.gates:
+            for ticket in [*gate.sleepers, *gate.others]:
+                gate.call(ticket)
         if self.alarm is not None:
             self.alarm()
 
@@ -403,7 +455,8 @@ def _disown() -> None:
         owner._bind()
         owner.in_turn = False
         owner.alarm = None
-        owner.parked = {}
+        owner.taken = deque()
+        owner.gates = ()
         owner.closed = False
         owner.close(ForkedError, "this map was made before the fork; make or open one in each process")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
@@ -26,6 +26,7 @@ class Port:
             self._native = trio.lowlevel.current_trio_token()
             self._asyncio = False
         self.thread = threading.get_ident()
+        self._context = Context()  # what runs here for others sees nobody's context variables
 
     @classmethod
     def here(cls) -> Port | None:
@@ -59,6 +60,29 @@ class Port:
             return False
         return True
 
+    def soon(self, callback: Callable[[], object]) -> bool:
+        """The same, without waking the loop by a system call when it is this very thread's."""
+        if not self._asyncio or threading.get_ident() != self.thread:
+            return self.post(callback)
+        try:
+            self._native.call_soon(callback, context=self._context)
+        except RuntimeError:
+            return False
+        return True
+
+    def ticket(self) -> Awaitable[None]:
+        """Something that a task of this loop may await, once, until ``wake``."""
+        ticket: Awaitable[None] = self._native.create_future() if self._asyncio else TrioTicket()
+        return ticket
+
+    def wake(self, tickets: Iterable[Any]) -> None:
+        """End the waits of some tickets; call it on the loop itself."""
+        for ticket in tickets:
+            if not self._asyncio:
+                ticket.ring()
+            elif not ticket.done():
+                ticket.set_result(None)
+
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Any:
         """Start a background task outside any task group; call it on the loop itself. The task ends with its loop."""
         if self._asyncio:
@@ -66,6 +90,39 @@ class Port:
         import trio  # noqa: PLC0415 - only where trio is what runs
 
         return trio.lowlevel.spawn_system_task(function, name=name)
+
+
+class TrioTicket:
+    """What a future is on asyncio: awaited by one task, ended by another."""
+
+    def __init__(self) -> None:
+        self._task: Any = None
+        self._rung = False
+
+    def ring(self) -> None:
+        """End the wait."""
+        self._rung = True
+        if (task := self._task) is not None:
+            self._task = None
+            import trio  # noqa: PLC0415 - only where trio is what runs
+
+            trio.lowlevel.reschedule(task)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        import trio  # noqa: PLC0415
+
+        if self._rung:
+            return
+
+        def abort(_: object) -> Any:
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
 
 class Bell:

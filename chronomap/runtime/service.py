@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,10 @@ from chronomap.runtime.reaper import reap
 log = logging.getLogger("chronomap")
 
 Job = Callable[[], Awaitable[object]]
+
+
+inside: ContextVar[Service | None] = ContextVar("chronomap_service", default=None)
+"""Whose async callbacks are running here."""
 
 
 class Service:
@@ -132,15 +137,17 @@ class Service:
                     owner.alarm_due = NEVER  # whoever needs a deadline next starts another owner task
             ended.set()
 
-    @staticmethod
-    async def _guard(job: Job) -> None:
+    async def _guard(self, job: Job) -> None:
+        inside.set(self)
         try:
             await job()
         except Exception:
             log.exception("Error in change callback")
 
     async def stop(self) -> None:
-        """Wait for the owner task to end, after the owner has been closed."""
+        """Wait for the owner task to end, after the owner has been closed; one of its own callbacks cannot wait for it."""
+        if inside.get() is self:
+            return
         if self._bell is not None and self._ended is not None and self.port is not None and self.port.leads_here():
             self._bell.ring()
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):

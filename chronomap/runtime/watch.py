@@ -1,136 +1,402 @@
-"""Change streams: positions in the feed that wait for more.
+"""Change streams: cursors in the feed that sleep at a gate when there is nothing to read.
 
-A stream holds no queue that grows: it reads one commit at a time and is woken when there is another. It is a class with
-``__anext__`` and not an async generator, so that no cancel scope is ever held across a ``yield``.
+A stream is a class with ``__anext__`` and not an async generator, so that no cancel scope is ever held across a ``yield``.
+It may be used bare (``async for change in cm.watch()``): what it holds in the map goes when nobody refers to it any more.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
-from chronomap.core.records import NEVER, Change, Commit
+import anyio.lowlevel
+import anyio.to_thread
+
+from chronomap.core.change import Change
+from chronomap.core.cursor import PAUSE, Cursor, LatestCursor, Selection
+from chronomap.core.replay import commits
+from chronomap.core.values import MISSING, hashable
 from chronomap.core.view import View
+from chronomap.errors import ChronoMapError, ChronoMapTypeError, ChronoMapValueError, ClosedError
+from chronomap.runtime.gates import Gate
 from chronomap.runtime.owner import Owner
-from chronomap.runtime.ports import Bell, TaskBell, ThreadBell
+from chronomap.runtime.ports import Port, TaskBell, ThreadBell
 
 K = TypeVar("K")
 V = TypeVar("V")
 
+BUDGET: Final = 256
+"""Changes given out between two yields to the event loop."""
 
-class Cursor(Generic[K, V]):
-    """Where a stream is in the feed, and what it lets through. Knows nothing of waiting."""
+PATIENCE: Final = 0.05
+"""Seconds after which ``caught_up`` looks again by itself: nobody rings when a sleeping stream moves past commits of other
+keys."""
 
-    def __init__(
-        self,
-        view: View,
-        key: K | None,
-        prefix: str | None,
-        where: Callable[[Change[K, V]], object] | None,
-        since: int | None,
-        *,
-        initial: bool,
-    ) -> None:
-        if since is not None:
-            view.store.check_revision(since)
-        self._feed = view.store
-        self._key = key
-        self._prefix = prefix
-        self._where = where
-        self.position = view.revision if since is None or initial else since
-        self.revision = self.position
-        self._buffer: deque[Change[K, V]] = deque(self._present(view) if initial else ())
 
-    def _present(self, view: View) -> list[Change[K, V]]:
-        found = [stamped for stamped in view.stamped() if self._wants(stamped[0])]
-        return [
-            Change(
-                revision=view.revision,
-                index=index,
-                size=len(found),
-                committed_at=view.store.instant_of(revision),
-                key=key,
-                kind="initial",
-                value=value,
-                previous=None,
-                timestamp=timestamp,
-                expires_at=None,
-                created=True,
-            )
-            for index, (key, timestamp, revision, value) in enumerate(found)
-        ]
-
-    def _wants(self, key: Any) -> bool:
-        if self._key is not None and not (key is self._key or key == self._key):
-            return False
-        return self._prefix is None or (isinstance(key, str) and key.startswith(self._prefix))
-
-    def next(self) -> Change[K, V] | None:
-        """The next change, or None if there is none yet.
-
-        Raises:
-            LaggedError: If the feed no longer retains it.
-        """
-        while True:
-            while self._buffer:
-                change = self._buffer.popleft()
-                if not self._buffer:
-                    self.revision = self.position
-                if self._where is None or self._where(change):
-                    return change
-            self.revision = self.position
-            commit = self._next_commit()
-            if commit is None:
-                return None
-            size = len(commit.records)
-            self._buffer.extend(
-                commit.change(index, record, size) for index, record in enumerate(commit.records) if self._wants(record.key)
-            )
-            self.position = commit.revision
-
-    def _next_commit(self) -> Commit | None:
-        if self.position >= self._feed.revision:
-            return None
-        commit = self._feed.feed.commit(self.position + 1)
-        return commit if commit is not None else self._feed.feed.since(self.position)[0]
+def select(  # noqa: PLR0917 - what both faces' ``watch`` take
+    key: Any, prefix: Any, where: Any, present_only: bool, latest_only: bool, on_lag: Any
+) -> Selection:
+    """The arguments of ``watch``, checked."""
+    hashable(key)
+    if prefix is not None and not isinstance(prefix, str):
+        raise ChronoMapTypeError(f"a prefix is text, got {type(prefix).__name__}")
+    if key is not None and prefix is not None:
+        raise ChronoMapValueError("give a key or a prefix, not both")
+    if where is not None and not callable(where):
+        raise ChronoMapTypeError(f"where is a function of a change, got {type(where).__name__}")
+    if on_lag not in ("raise", "resync"):
+        raise ChronoMapValueError(f"on_lag is 'raise' or 'resync', got {on_lag!r}")
+    return Selection(
+        key=MISSING if key is None else key,
+        prefix=prefix,
+        where=where,
+        present_only=present_only or latest_only,
+        latest_only=latest_only,
+        resync=on_lag == "resync",
+    )
 
 
 class _Stream(Generic[K, V]):
-    def __init__(self, owner: Owner, cursor: Cursor[K, V]) -> None:
+    """What both kinds of stream are made of."""
+
+    def __init__(self, owner: Owner, selection: Selection, since: int | None, initial: bool, pin: Callable[[], View]) -> None:
+        if since is not None:
+            if initial:
+                raise ChronoMapValueError("since= goes on where a stream left off, initial= begins anew: give one of them")
+            owner.store.check_revision(since)
+        view = pin()
+        cursor = LatestCursor if selection.latest_only else Cursor
+        begin = 0 if initial else view.revision if since is None else since
+        self._cursor = cursor(owner.store, selection, begin, pin)
+        if initial:
+            self._cursor.begin_with(view)
+        owner.call(owner.join, self._cursor.watcher)
         self._owner = owner
-        self._cursor = cursor
+        self._gate: Gate | None = None
+        self._ticket: Any = None
         self._closed = False
-        self._bell: Bell | None = None
-        owner.streams.add(self)
-        owner.observed = True
+        self._hopes: tuple[tuple[int, TaskBell | ThreadBell], ...] = ()  # who waits for it to catch up, with which revision
 
     @property
     def revision(self) -> int:
-        """Up to this revision everything that matches has been yielded."""
+        """Up to this revision everything that matches has been yielded; resume with ``watch(since=revision)``.
+
+        With ``initial=True`` it is 0 until all that is present has been yielded. It moves on past commits that do not match.
+        """
         return self._cursor.revision
 
-    def _park(self, bell: Bell) -> Change[K, V] | None:
-        """Ask to be woken; the second look closes the gap between the first look and the asking."""
-        self._bell = bell
-        self._owner.parked[id(self)] = bell
-        return self._cursor.next()
-
-    def _check(self) -> bool:
+    @property
+    def _open(self) -> bool:
         return not self._closed and not self._owner.closed
 
-    def _end(self) -> None:
+    def _enter(self, ticket: Any) -> bool:
+        """Enter a ticket where a writer finds it; False if there is something to read, or nothing more to come."""
+        if self._ticket is not None:
+            raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
+        gate, watcher = self._gate, self._cursor.watcher
+        assert gate is not None  # noqa: S101 - the caller's first step
+        self._ticket = ticket
+        if watcher is None:
+            gate.sleepers[ticket] = None
+        else:
+            watcher.who = (gate, ticket)
+            gate.others[ticket] = None
+            self._owner.store.interest.wait(watcher)
+        self._fulfil()
+        return self._open and not self._cursor.behind
+
+    def _leave(self) -> None:
+        """Take the ticket back."""
+        ticket, self._ticket = self._ticket, None
+        if (gate := self._gate) is not None:
+            gate.sleepers.pop(ticket, None)
+            gate.others.pop(ticket, None)
+        self._cursor.awake()
+
+    def _fulfil(self) -> None:
+        """Tell those who wait for the stream to catch up."""
+        if self._hopes:
+            reached = self._cursor.revision
+            for revision, bell in self._hopes:
+                if reached >= revision or not self._open:
+                    bell.ring()
+
+    def _caught_up(self, revision: int) -> bool:
+        if not self._open:
+            raise ClosedError(f"the stream has been closed at revision {self.revision}, before it reached {revision}")
+        return self._cursor.revision >= revision
+
+    def close(self) -> None:
+        """End the stream, at once, also for whoever is waiting in it. Closing twice is fine."""
         self._closed = True
-        self._owner.parked.pop(id(self), None)
-        self._owner.streams.discard(self)
-        self._owner.look_again()
-        if self._bell is not None:
-            self._bell.ring()
+        gate, ticket = self._gate, self._ticket
+        if gate is not None and ticket is not None:
+            gate.call(ticket)
+        self._fulfil()
+        self._part()
+
+    def _part(self) -> None:
+        if (watcher := self._cursor.watcher) is not None and watcher.post is not None:
+            self._owner.store.interest.leave(watcher)
+        if self._gate is not None:
+            self._gate.users.discard(self)
+
+    def __del__(self) -> None:
+        """Leave the index; the garbage collector may call this in the middle of anything."""
+        if not getattr(self, "_closed", True):
+            self._part()
 
 
 class ChangeStream(_Stream[K, V]):
-    """``async for change in stream``; ends when it or the map is closed."""
+    """``async for change in stream``: changes in revision order, each once. Ends when it or the map is closed.
+
+    Read it with one task at a time. ``async for changes in stream.commits()`` gives whole commits instead.
+    """
+
+    def __init__(self, owner: Owner, selection: Selection, since: int | None, initial: bool, pin: Callable[[], View]) -> None:
+        super().__init__(owner, selection, since, initial, pin)
+        self._budget = BUDGET
+        self._port: Any = None  # the loop it is read on
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change[K, V]:
+        """The next change.
+
+        Raises:
+            LaggedError: If it fell behind what the feed retains; the error says where to resume.
+
+        Cancellation: nothing is lost; the next call yields what this one would have.
+        """
+        if self._closed or self._owner.closed:
+            raise StopAsyncIteration
+        self._budget -= 1
+        if self._budget < 0:
+            await self._breathe()
+        change: Any = self._cursor.next()
+        if change is None or change is PAUSE:
+            change = await self._more(self._cursor.next, change)
+        if self._hopes:
+            self._fulfil()
+        found: Change[K, V] = change
+        return found
+
+    async def _more(self, read: Callable[[], Any], found: Any) -> Any:
+        while found is None or found is PAUSE:
+            if found is PAUSE:
+                await self._breathe()
+            else:
+                await self._sleep()
+            if not self._open:
+                raise StopAsyncIteration
+            found = read()
+        return found
+
+    async def _sleep(self) -> None:
+        if self._gate is None:
+            self._port = Port()
+            self._gate = self._owner.gate(self, self._port)
+        ticket = self._port.ticket()
+        try:
+            if self._enter(ticket):
+                await ticket
+        finally:
+            if self._ticket is ticket:
+                self._leave()
+
+    async def _breathe(self) -> None:
+        self._budget = BUDGET
+        await anyio.lowlevel.checkpoint()
+
+    def commits(self) -> Commits[K, V]:
+        """The same by whole commits: ``async for changes in stream.commits()`` yields lists of what matches in each."""
+        return Commits(self)
+
+    async def caught_up(self) -> int:
+        """Wait until everything that was committed before this call has been yielded; returns ``revision`` then.
+
+        Another task has to read the stream meanwhile.
+
+        Raises:
+            ClosedError: If the stream or the map is closed before.
+
+        Cancellation: changes nothing.
+        """
+        revision, bell = self._owner.store.revision, TaskBell()
+        hope = (revision, bell)
+        self._hopes = (*self._hopes, hope)
+        try:
+            while not self._caught_up(revision):
+                await bell.wait(PATIENCE)
+        finally:
+            self._hopes = tuple(other for other in self._hopes if other is not hope)
+        return self.revision
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    async def aclose(self) -> None:
+        """The same as ``close``."""
+        self.close()
+
+
+class Commits(Generic[K, V]):
+    """The changes of a stream by commit; made by ``ChangeStream.commits()``."""
+
+    def __init__(self, stream: ChangeStream[K, V]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Change[K, V]]:
+        """All changes of the next commit that match. What is present at first comes in lists of any length.
+
+        Cancellation: nothing is lost; the next call yields what this one would have.
+        """
+        stream = self._stream
+        if not stream._open:
+            raise StopAsyncIteration
+        if stream._budget < 0:
+            await stream._breathe()
+        changes = stream._cursor.next_commit()
+        if changes is None or changes is PAUSE:
+            changes = await stream._more(stream._cursor.next_commit, changes)
+        stream._budget -= len(changes)
+        stream._fulfil()
+        found: list[Change[K, V]] = changes
+        return found
+
+
+class SyncChangeStream(_Stream[K, V]):
+    """``for change in stream`` in a thread: changes in revision order, each once.
+
+    Ends when it or the map is closed, or after its timeout without a change; after a timeout it can be read on.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        owner: Owner,
+        selection: Selection,
+        since: int | None,
+        initial: bool,
+        pin: Callable[[], View],
+        timeout: float | None,
+    ) -> None:
+        self._timeout = check_timeout(timeout)
+        super().__init__(owner, selection, since, initial, pin)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Change[K, V]:
+        """The next change.
+
+        Raises:
+            LaggedError: If it fell behind what the feed retains; the error says where to resume.
+            ChronoMapError: If it would have to wait on the event loop's own thread, which it would block.
+        """
+        found: Change[K, V] = self._next(self._cursor.next)
+        return found
+
+    def commits(self) -> Iterator[list[Change[K, V]]]:
+        """The same by whole commits: each a list of what matches in it."""
+        while True:
+            try:
+                changes: list[Change[K, V]] = self._next(self._cursor.next_commit)
+            except StopIteration:
+                return
+            yield changes
+
+    def _next(self, read: Callable[[], Any]) -> Any:
+        deadline: float | None = None
+        while self._open:
+            found = read()
+            if found is not None and found is not PAUSE:
+                self._fulfil()
+                return found
+            if found is PAUSE:
+                continue
+            now = monotonic()
+            if deadline is None:
+                deadline = now + self._timeout
+            if now >= deadline:
+                break
+            self._sleep(deadline - now)
+        raise StopIteration
+
+    def _sleep(self, timeout: float) -> None:
+        if Port.here() is not None:
+            raise ChronoMapError(
+                "waiting for changes here would block the event loop that runs on this thread: use "
+                "`async for change in AsyncChronoMap.watch()`, or read the stream in a worker thread (anyio.to_thread.run_sync)"
+            )
+        if self._gate is None:
+            self._gate = self._owner.gate(self, None)
+        bell = ThreadBell()
+        try:
+            if self._enter(bell):
+                bell.wait(min(timeout, threading.TIMEOUT_MAX))
+        finally:
+            if self._ticket is bell:
+                self._leave()
+
+    def caught_up(self, timeout: float | None = None) -> bool:
+        """Wait until everything that was committed before this call has been yielded to the thread that reads the stream.
+
+        Args:
+            timeout: Seconds to wait at most; default: for ever.
+
+        Returns:
+            Whether it has; False after the timeout.
+
+        Raises:
+            ClosedError: If the stream or the map is closed before.
+        """
+        revision, bell = self._owner.store.revision, ThreadBell()
+        hope = (revision, bell)
+        self._hopes = (*self._hopes, hope)
+        deadline = monotonic() + check_timeout(timeout)
+        try:
+            while not self._caught_up(revision):
+                if (left := deadline - monotonic()) <= 0:
+                    return False
+                bell.wait(min(left, PATIENCE))
+        finally:
+            self._hopes = tuple(other for other in self._hopes if other is not hope)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def replayed(view: View, since: int, selection: Selection) -> Iterator[list[Change[Any, Any]]]:
+    """The matching changes of each commit after a revision, up to that of a pinned view."""
+    where = selection.where
+    for commit in commits(view, since):
+        changes: list[Change[Any, Any]] = [
+            Change(commit, index) for index, record in enumerate(commit.records) if selection.names(record.key)
+        ]
+        yield changes if where is None else [change for change in changes if where(change)]
+
+
+class Replay(Generic[K, V]):
+    """``async for change in cm.replay()``: the changes of the past again; what must be sorted is sorted in a thread."""
+
+    def __init__(self, view: View, since: int, selection: Selection) -> None:
+        view.store.check_revision(since)
+        self._arguments = (view, since, selection)
+        self._changes: Iterator[Change[K, V]] | None = None
+        self._budget = BUDGET
 
     def __aiter__(self) -> Self:
         return self
@@ -140,66 +406,24 @@ class ChangeStream(_Stream[K, V]):
 
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
-        while self._check():
-            if (change := self._cursor.next()) is not None:
-                return change
-            bell = TaskBell()
-            if (change := self._park(bell)) is not None:
-                return change
-            try:
-                await bell.wait()
-            finally:
-                self._owner.parked.pop(id(self), None)
+        if self._changes is None:
+            found = await anyio.to_thread.run_sync(lambda: list(replayed(*self._arguments)))
+            self._changes = (change for changes in found for change in changes)
+        self._budget -= 1
+        if self._budget < 0:
+            self._budget = BUDGET
+            await anyio.lowlevel.checkpoint()
+        for change in self._changes:
+            return change
         raise StopAsyncIteration
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """End the stream, also for a task that is waiting in it."""
-        self.close()
-
-    def close(self) -> None:
-        """The same without waiting for anything."""
-        self._end()
-
-
-class SyncChangeStream(_Stream[K, V]):
-    """``for change in stream`` in a thread; ends when it or the map is closed, or after its timeout without a change."""
-
-    def __init__(self, owner: Owner, cursor: Cursor[K, V], timeout: float | None) -> None:
-        super().__init__(owner, cursor)
-        self._timeout = NEVER if timeout is None else timeout
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Change[K, V]:
-        deadline = monotonic() + self._timeout
-        while self._check():
-            if (change := self._cursor.next()) is not None:
-                return change
-            bell = ThreadBell()
-            if (change := self._park(bell)) is not None:
-                return change
-            try:
-                if not bell.wait(None if self._timeout == NEVER else max(0.0, deadline - monotonic())):
-                    if (change := self._cursor.next()) is not None:
-                        return change
-                    raise StopIteration
-            finally:
-                self._owner.parked.pop(id(self), None)
-        raise StopIteration
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the stream, also for a thread that is waiting in it."""
-        self._end()
+def check_timeout(timeout: float | None) -> float:
+    """A timeout in seconds, infinity for None."""
+    if timeout is None or timeout == float("inf"):
+        return float("inf")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise ChronoMapTypeError(f"a timeout is a number of seconds, got {type(timeout).__name__}")
+    if timeout < 0 or timeout != timeout:  # noqa: PLR0124 - NaN
+        raise ChronoMapValueError(f"a timeout is 0 or more seconds, got {timeout}")
+    return float(timeout)

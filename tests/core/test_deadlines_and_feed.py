@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chronomap.core.expiry import SWEEP_FROM, Deadlines
-from chronomap.core.feed import TRIM_EVERY, Feed
-from chronomap.core.records import NEVER, Record
+from chronomap.core.feed import SLACK, Feed
+from chronomap.core.records import NEVER, Commit, Record
 from chronomap.core.store import Store
 from chronomap.core.values import MISSING
 from chronomap.errors import LaggedError
@@ -71,9 +71,10 @@ def test_superseded_leases_do_not_pile_up() -> None:
     store.check(60_000.0)
 
 
-def commit(revision: int) -> tuple[int, float, tuple[Record, ...]]:
-    """A commit of one put."""
-    return (revision, float(revision), (Record("put", "k", revision, MISSING, float(revision), NEVER),))
+def commit(revision: int, size: int = 1) -> Commit:
+    """A commit of so many puts."""
+    record = Record("put", "k", revision, MISSING, float(revision), NEVER)
+    return Commit(revision, float(revision), (record,) * size)
 
 
 def test_since() -> None:
@@ -102,12 +103,13 @@ def test_starts_at_a_floor() -> None:
 
 
 def test_trimming() -> None:
-    """At least ``retained`` commits are kept and not many more; who is further behind gets LaggedError."""
+    """At least ``retained`` changes are kept and not many more; who is further behind gets LaggedError."""
     feed = Feed(retained=100)
     for revision in range(1, 5001):
         feed.append(commit(revision))
+        feed.trim()
         assert len(feed.tail) >= min(revision, 100)
-        assert len(feed.tail) <= 100 + 2 * TRIM_EVERY
+        assert len(feed.tail) <= 100 + SLACK
     floor = feed.floor
     assert 0 < floor <= 4900
     assert [one.revision for one in feed.since(floor)] == list(range(floor + 1, 5001))
@@ -118,15 +120,47 @@ def test_trimming() -> None:
     assert feed.since(caught.value.oldest)[0].revision == floor + 1, "the way out that the error names works"
 
 
+def test_large_commits_count_by_their_changes() -> None:
+    """A few large commits push older ones out; the last two stay, however large: a turn makes no more."""
+    feed = Feed(retained=100)
+    for revision in range(1, 101):
+        feed.append(commit(revision))
+    feed.append(commit(101, 10 * SLACK))
+    feed.trim()
+    assert feed.floor == 99
+    feed.append(commit(102, 10 * SLACK))
+    feed.append(commit(103, 10 * SLACK))
+    feed.trim()
+    assert [one.revision for one in feed.since(feed.floor)] == [102, 103]
+    for revision in range(104, 104 + 2 * SLACK):
+        feed.append(commit(revision))
+        feed.trim()
+    assert 100 <= sum(len(one.records) for one in feed.since(feed.floor)) <= 100 + SLACK
+
+
+def test_everybody_is_shown_the_same_changes() -> None:
+    """The changes of a commit are made once, for all who look; an erasure makes them anew, without the values."""
+    feed = Feed()
+    feed.append((1, 1.0, "secret", "s3", MISSING))
+    shown = feed.changes(1)
+    assert feed.changes(1) is shown
+    assert shown[0].value == "s3"
+    feed.erase("secret")
+    assert feed.changes(1)[0].value is None
+    with pytest.raises(LaggedError):
+        Feed(7).changes(7)
+
+
 def test_reader_keeps_its_list() -> None:
     """Trimming replaces the list: who took the commits before goes on with what it has."""
     feed = Feed(retained=10)
-    for revision in range(1, TRIM_EVERY):
+    for revision in range(1, SLACK):
         feed.append(commit(revision))
     _, before = feed._state
     size = len(before)
-    for revision in range(TRIM_EVERY, 3 * TRIM_EVERY):
+    for revision in range(SLACK, 3 * SLACK):
         feed.append(commit(revision))
+        feed.trim()
     assert feed.floor > 0
     assert before[0][0] == 1
     assert len(before) >= size

@@ -43,6 +43,26 @@ def test_a_real_history_goes_in_and_out(tmp_path: Path, name: str) -> None:
     assert again.to_dict()["store"] == cm.to_dict()["store"]
 
 
+def test_what_was_said_about_a_commit_goes_with_it(tmp_path: Path) -> None:
+    """Out on each line of the commit, in with the commit."""
+    cm: ChronoMap[str, Any] = ChronoMap()
+    cm.put_many({"a": 1, "b": 2}, meta={"author": "ann", "try": 2})
+    cm.put("c", 3)
+    path = tmp_path / "f.jsonl"
+    cm.export_changes(path)
+    assert [line.get("meta") for line in lines_of(path)] == [{"author": "ann", "try": 2}] * 2 + [None]
+    again: ChronoMap[str, Any] = ChronoMap()
+    again.import_changes(path)
+    assert [dict(version.meta) for key in "abc" for version in again.versions(key)] == [{"author": "ann", "try": 2}] * 2 + [{}]
+    text = path.read_text().replace("ann", "bob", 1)
+    path.write_text(text)
+    with pytest.raises(ChronoMapValueError, match="line 2: another meta"):
+        again.import_changes(path)
+    path.write_text(text.replace('{"author":"bob","try":2}', "[1]"))
+    with pytest.raises(ChronoMapValueError, match="line 1: meta is a mapping"):
+        again.import_changes(path)
+
+
 def test_the_example_in_the_module(tmp_path: Path) -> None:
     """The lines shown in its docstring, and back."""
     clock = ManualClock(100)
@@ -64,7 +84,7 @@ def test_the_example_in_the_module(tmp_path: Path) -> None:
         '{"commit":5,"timestamp":900,"key":"c","value":null,"cancel":true}',
     ]
     commits = list(formats.read_changes(path))
-    assert commits[0] == [("a", {"size": 5}, 100.0, 160.0)]
+    assert commits[0] == [("a", {"size": 5}, 100.0, 160.0, ())]
     assert commits[1][0].value is None
     assert commits[2][0].value is MISSING
     assert commits[4][0].value is CANCELLED

@@ -344,6 +344,8 @@ def good() -> dict[str, Any]:
         "instants": [10.0, 20.0],
         "store": {"a": [(1.0, "x", 1, None, "value"), (2.0, None, 2, None, "tombstone")]},
         "pruned": {"a": (0.5, 1)},
+        "pruned_to": 1,
+        "notes": [(1, None, {"author": "ann"}, []), (2, "clear", {}, [("a", 1.0, 1)])],
         "snapshot_time": None,
     }
 
@@ -390,6 +392,22 @@ def test_the_good_one_is_good() -> None:
         {"pruned": {"a": (0.5,)}},
         {"pruned": {"a": (0.5, 3)}},
         {"pruned": None},
+        {"pruned_to": 3},
+        {"pruned_to": None},
+        {"notes": None},
+        {"notes": [(1, None, {})]},
+        {"notes": [(3, None, {}, [])]},
+        {"notes": [(2, None, {}, []), (1, None, {}, [])]},
+        {"notes": [(1, "put", {}, [])]},
+        {"notes": [(1, [], {}, [])]},
+        {"notes": [(1, None, {"author": []}, [])]},
+        {"notes": [(1, None, {"author": math.nan}, [])]},
+        {"notes": [(1, None, [], [])]},
+        {"notes": [(1, None, {}, ["a"])]},
+        {"notes": [(1, None, {}, [("b", 1.0, 1)])]},
+        {"notes": [(1, None, {}, [([], 1.0, 1)])]},
+        {"notes": [(1, None, {}, [("a", "now", 1)])]},
+        {"notes": [(1, None, {}, [("a", 1.0, 3)])]},
         {"snapshot_time": "now"},
         {"more": 1},
     ],
@@ -432,7 +450,10 @@ def test_a_wrong_dict_of_chronomap_2_is_refused(wrong: dict[str, Any]) -> None:
         ChronoMap.from_dict(wrong)
 
 
-WRITTEN = '{"format":"chronomap/3","version":"3","revision":1,"instants":[1.0],"snapshot_time":null,"pruned":[],"store":[KEYS]}'
+WRITTEN = (
+    '{"format":"chronomap/3","version":"3","revision":1,"instants":[1.0],"snapshot_time":null,"pruned":[],"pruned_to":0,'
+    '"notes":[],"store":[KEYS]}'
+)
 ONE = '[KEY,[[1.0,VALUE,1,null,"value"]]]'
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from chronomap.core.ledger import TOLD, Note
+from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Commit, Kind, Record
 from chronomap.core.values import MISSING, bare
 from chronomap.journal import Contents, Journal
@@ -18,7 +20,7 @@ def put(revision: int, key: Any, value: Any, timestamp: float | None = None, **m
     return Commit(revision, instant, (record,), **more)
 
 
-def batch(revision: int, *records: tuple[Kind, Any, Any, float], meta: Any = None) -> Commit:
+def batch(revision: int, *records: tuple[Kind, Any, Any, float], meta: Meta = NOTHING) -> Commit:
     """A commit of ``(kind, key, value, timestamp)``."""
     return Commit(revision, 1000.0 + revision, tuple(Record(k, key, v, MISSING, t, NEVER) for k, key, v, t in records), meta)
 
@@ -30,7 +32,7 @@ def a_commit(rng: random.Random, revision: int) -> Commit:
             revision,
             f"k{rng.randrange(5)}",
             rng.randrange(1000),
-            meta={"request_id": f"r{revision}"} if rng.random() < 0.1 else None,
+            meta=(("request_id", f"r{revision}"),) if rng.random() < 0.1 else NOTHING,
         )
     kinds: tuple[tuple[Kind, Any], ...] = (
         ("put", [revision, "x"]), ("put", b"bytes"), ("delete", MISSING), ("unschedule", CANCELLED), ("activate", MISSING),
@@ -54,10 +56,27 @@ def plain(log: Iterable[Commit]) -> list[Commit]:
             records=tuple(
                 record._replace(value=MISSING if record.kind == "activate" else bare(record.value), previous=MISSING)
                 for record in commit.records
-            )
+            ),
+            in_force=frozenset(),
         )
         for commit in log
     ]
+
+
+def notes(log: Iterable[Commit], contents: Contents) -> Iterator[tuple[int, Note, int]]:
+    """What ``Store.restored`` wants to know of the commits of a journal from which nothing was pruned."""
+    for commit in log:
+        written = sum(record.kind != "activate" for record in commit.records)
+        kind: Kind | None = next((record.kind for record in commit.records), None)
+        activated = []
+        for record in commit.records:
+            if record.kind == "activate":
+                stood = contents.timelines[record.key].find(record.timestamp, commit.revision)
+                if stood is not None and stood.timestamp == record.timestamp:
+                    activated.append((record.key, record.timestamp, stood.revision))
+        if written or activated:
+            kind = "expire" if kind == "activate" else kind if kind in TOLD else None
+            yield commit.revision, Note(kind, commit.meta, tuple(activated)), written
 
 
 def told(contents: Contents) -> dict[str, Any]:

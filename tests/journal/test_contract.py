@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import all_of, batch, commits, plain, put, told
+from logs import all_of, batch, commits, notes, plain, put, told
 
+from chronomap.core.ledger import Note
 from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.retention import Retention
 from chronomap.core.store import Store
@@ -91,22 +92,32 @@ def test_a_loaded_store_is_the_one_that_was_written(journal: Journal, reopen: Op
                 store.erase(now, key)
             case _:
                 store.put_now(now, key, seed.random())
+    store.fold()
     journal.append(store.feed.since(0))
     for opened in both(journal, reopen):
         contents = opened.load()
         fresh = Store()
         fresh.timelines = contents.timelines
         fresh.instant = contents.instants[-1]
-        fresh.restored(contents.instants, len(contents.instants))
+        fresh.restored(contents.instants, notes(opened.replay(), contents), opened.complete_since)
         fresh.check(now)
         assert fresh.revision == store.revision
-        assert list(fresh.instants) == list(store.instants)
+        assert fresh.ledger.instants == store.ledger.instants
+        assert fresh.ledger.notes == _standing(store)
         for key, timeline in store.timelines.items():
             assert list(map(_bare, fresh.timelines[key].entries(store.revision))) == list(
                 map(_bare, timeline.entries(store.revision))
             )
             assert fresh.timelines[key].changed == timeline.changed
-            assert contents.erased.get(key) == store._erased.get(key)
+            assert contents.erased.get(key) == store.erased.get(key)
+
+
+def _standing(store: Store) -> dict[int, Note]:
+    """A store's notes, without the activations of what was erased since."""
+    return {
+        revision: note._replace(activated=tuple(one for one in note.activated if one in store.ledger._activated))
+        for revision, note in store.ledger.notes.items()
+    }
 
 
 def _bare(entry: Entry) -> Entry:
@@ -148,10 +159,10 @@ def test_revisions_have_no_gaps(journal: Journal) -> None:
 
 def test_request_ids_survive(journal: Journal, reopen: Open) -> None:
     """What a request id did is known after reopening."""
-    journal.append([put(1, "a", 1), put(2, "b", 1, meta={"request_id": "once", "by": "me"}), put(3, "c", 2)])
+    journal.append([put(1, "a", 1), put(2, "b", 1, meta=(("request_id", "once"), ("by", "me"))), put(3, "c", 2)])
     for now in both(journal, reopen):
         assert now.load().requests == {"once": ("b", 2)}
-        assert [commit.meta for commit in now.replay()] == [None, {"request_id": "once", "by": "me"}, None]
+        assert [commit.meta for commit in now.replay()] == [(), (("request_id", "once"), ("by", "me")), ()]
 
 
 def test_erase_removes_every_value(journal: Journal, reopen: Open) -> None:
@@ -271,7 +282,8 @@ def test_resident_is_what_pruning_would_leave(journal: Journal, limits: tuple[An
     part = journal.load(Retention(*limits), now=now)
     if limits != (None, None):
         store.prune(now, None, limits[0], None if limits[1] is None else now - limits[1])
-    assert list(part.instants) == list(store.instants)
+    store.fold()
+    assert list(part.instants) == list(store.ledger.instants)
     for key, timeline in store.timelines.items():
         loaded = part.timelines[key]
         assert list(loaded.entries(store.revision)) == list(timeline.entries(store.revision))

@@ -14,6 +14,7 @@ import pytest
 from faulty import FaultySystem, NthFails, Step, after_power_loss
 from logs import all_of, batch, commits, plain, told
 
+from chronomap.core.meta import NOTHING
 from chronomap.core.records import Commit
 from chronomap.core.retention import Retention
 from chronomap.core.values import MISSING, bare
@@ -385,7 +386,7 @@ def test_salvage_takes_what_is_readable(tmp_path: Path, seed: random.Random) -> 
     assert verify(tmp_path / "new.chrono").ok
     expected = plain(log)[max(report.incomplete) :]
     if report.headers_lost:
-        found, expected = ([commit._replace(meta=None) for commit in log] for log in (found, expected))
+        found, expected = ([commit._replace(meta=NOTHING) for commit in log] for log in (found, expected))
     assert found == expected
     assert len(written) / 4 < report.records < len(written)
     kept = {(r, repr(v), t) for entries, *_ in whole["timelines"].values() for t, r, v, _ in entries}

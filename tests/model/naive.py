@@ -319,9 +319,14 @@ class NaiveMap:
             for when, kind in self.deadlines(version):
                 if when <= now and (kind, version) not in self.fallen_due:
                     due.append((when, kind, version))
-        if not due:
-            return
-        due.sort(key=lambda item: item[0])
+        if due:
+            self.fall_due(sorted(due, key=lambda item: item[0]), now)
+        if self.max_age is not None:  # decision 18: also where nothing is written
+            for key in self.timeline:
+                self.forget(key, None, now - self.max_age, now)
+
+    def fall_due(self, due: list[tuple[float, str, NaiveVersion]], now: float) -> None:
+        """One commit of what fell due, in due order."""
         self.instants.append(now)
         for when, kind, version in due:
             self.fallen_due.add((kind, version))

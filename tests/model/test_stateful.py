@@ -33,6 +33,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 import chronomap
+from chronomap.core.records import FORGOTTEN
+from chronomap.core.replay import _rebuilt
+from chronomap.core.values import release
 from chronomap.testing import ManualClock
 
 from .naive import VALUE, Frozen, NaiveError, NaiveMap, NaiveVersion, Op, has_prefix
@@ -65,6 +68,24 @@ def given_as(timestamp: float | None, form: str) -> Any:
     return moment if form == "datetime" else moment.isoformat()
 
 
+def told(commit: Any, erased: dict[Any, int], known: Any) -> list[Any]:
+    """What the records of a commit say, whatever their order; of erased keys nothing is left.
+
+    Nor of a previous value that has been pruned, as another commit's record of the same key and timestamp shows.
+    """
+    lost = {(record.key, record.timestamp) for record in known.records if record.previous is FORGOTTEN}
+    rows = [
+        (
+            *(record.kind, record.key, release(record.value), record.timestamp, record.expires_at),
+            None if (record.key, record.timestamp) in lost else release(record.previous),
+            commit.present(place),
+        )
+        for place, record in enumerate(commit.records)
+        if erased.get(record.key, 0) <= commit.revision
+    ]
+    return sorted(rows, key=repr)
+
+
 def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
     """What a call returned, or the name of the refusal; anything else it raises is a failure of the test."""
     try:
@@ -85,12 +106,46 @@ def seen(version: Any) -> tuple[Any, ...] | None:
     return (version.key, version.timestamp, version.revision, version.kind, value, version.expires_at)
 
 
-@dataclass
 class Pair:
-    """A real map and the naive one that went through the same."""
+    """A real map and the naive one that went through the same, and somebody who follows the real one's changes."""
 
-    real: Any
-    naive: NaiveMap
+    def __init__(self, real: Any, naive: NaiveMap) -> None:
+        self.real, self.naive = real, naive
+        self.stream = real.watch(since=0, timeout=0)
+        self.followed: list[tuple[int, Any, float]] = []  # (revision, key, timestamp)
+        self.known: dict[Any, Any] = {}  # what follows from the changes of the present
+
+    def follow(self) -> None:
+        """Read what was committed since; it tells the same as the naive map's log, and what is present follows from it."""
+        for change in self.stream:
+            self.followed.append((change.revision, change.key, change.timestamp))
+            if change.present and change.removed:
+                self.known.pop(change.key, None)
+            elif change.present:
+                self.known[change.key] = change.value
+        assert self.stream.revision == self.real.revision
+        assert [revision for revision, _, _ in self.followed] == sorted(revision for revision, _, _ in self.followed)
+
+        def in_any_order(rows: list[tuple[int, Any, float]]) -> list[Any]:
+            return sorted(rows, key=lambda row: (row[0], str(row[1]), row[2]))
+
+        wanted = [(revision, key, timestamp) for revision, _, key, timestamp in self.naive.log]
+        assert in_any_order(self.followed) == in_any_order(wanted)
+
+    def replay(self) -> None:
+        """What is rebuilt from the timelines is what was committed, but for what has been erased or pruned since."""
+        store = self.real._store
+        gone = store.pruned_to
+        rebuilt = {commit.revision: commit for commit in _rebuilt(self.real._pin(), gone, store.revision)}
+        for commit in store.feed.since(gone):
+            there = [record for record in commit.records if store.erased.get(record.key, 0) <= commit.revision]
+            again = rebuilt.get(commit.revision)
+            if not there:
+                assert again is None
+                continue
+            assert again is not None
+            assert (again.instant, again.meta) == (commit.instant, commit.meta)
+            assert told(again, store.erased, again) == told(commit, store.erased, again)
 
 
 @dataclass
@@ -126,6 +181,8 @@ class MapMachine(RuleBasedStateMachine):
         try:
             for snapshot in self.kept:
                 self.same_snapshot(snapshot)
+            for pair in self.pairs:
+                pair.replay()
         finally:
             for pair in self.pairs:
                 pair.real.close()
@@ -575,6 +632,8 @@ class MapMachine(RuleBasedStateMachine):
             real._check()
             assert real.revision == naive.revision
             latest = naive.latest(now=now)
+            pair.follow()
+            assert pair.known == latest
             assert real.latest() == latest
             assert len(real) == real.count() == len(latest)
             assert set(real.keys()) == set(real) == set(latest)

@@ -415,7 +415,7 @@ def test_watch_since_and_lag() -> None:
         cm.put("k", number)
     assert [change.value for change in cm.watch(since=2, timeout=0)] == [2, 3, 4]
     assert [change.value for change in cm.watch(initial=True, timeout=0)] == [4]
-    for number in range(6000):
+    for number in range(8000):
         cm.put("k", number)
     with pytest.raises(LaggedError) as caught:
         next(cm.watch(since=2))

@@ -9,6 +9,7 @@ import zoneinfo
 from pathlib import Path
 from typing import Any
 
+from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Commit, Record
 from chronomap.core.values import MISSING
 from chronomap.journal import ExactCodec, SqliteJournal
@@ -25,7 +26,7 @@ def codec() -> ExactCodec:
     return ExactCodec({"size": Size})
 
 
-def commit(revision: int, *records: tuple[Any, ...], meta: Any = None) -> Commit:
+def commit(revision: int, *records: tuple[Any, ...], meta: Meta = NOTHING) -> Commit:
     """A commit of ``(kind, key, value, timestamp, expires_at)``."""
     return Commit(revision, 1e9 + revision, tuple(Record(k, key, v, MISSING, t, e) for k, key, v, t, e in records), meta)
 
@@ -45,7 +46,7 @@ LOG = [
         ("put", b"\x00key", b"raw", 7.0, NEVER),
         ("put", None, {1: decimal.Decimal("1.10"), "$x": Size.LARGE}, 8.0, NEVER),
     ),
-    commit(3, ("put", "noted", "\ud800", 1e9 + 3, NEVER), meta={"request_id": "once"}),
+    commit(3, ("put", "noted", "\ud800", 1e9 + 3, NEVER), meta=(("request_id", "once"),)),
     commit(4, ("delete", "plain", MISSING, 1e9 + 4, NEVER), ("delete", "plain", CANCELLED, 2e9, NEVER)),
     commit(5, ("activate", "noted", MISSING, 1e9 + 5, NEVER)),
 ]

@@ -1,0 +1,41 @@
+"""One small file for each scenario or tight family of them. Importing this fills ``benchmarks.frame.SCENARIOS``."""
+
+from benchmarks.scenarios import (
+    bridge,
+    expiry,
+    fanout,
+    files,
+    get,
+    isolation,
+    memory,
+    prune,
+    put,
+    put_many,
+    recent,
+    rollback,
+    scans,
+    snapshot,
+    tasks,
+    threads,
+    update,
+)
+
+__all__ = [
+    "bridge",
+    "expiry",
+    "fanout",
+    "files",
+    "get",
+    "isolation",
+    "memory",
+    "prune",
+    "put",
+    "put_many",
+    "recent",
+    "rollback",
+    "scans",
+    "snapshot",
+    "tasks",
+    "threads",
+    "update",
+]

@@ -1,0 +1,124 @@
+"""``Change``: one change of one key, as watchers see it.
+
+A thousand watchers share one object per change, so it holds kept values and never hands out what it holds: who asks for
+a value that can change gets a copy of its own. It is made from a commit and a place in it, and works out the rest when
+asked, since most watchers look at two or three of its attributes.
+
+Example: the second record of commit 5 is ``Change(commit, 1)``, with ``revision`` 5, ``index`` 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, cast
+
+from chronomap.core.meta import Plain
+from chronomap.core.records import CANCELLED, NEVER, Commit, K, Kind, V, plain
+from chronomap.core.values import MISSING
+
+ATTRIBUTES: Final = (
+    "revision", "index", "size", "committed_at", "key", "kind", "value", "previous", "timestamp", "expires_at",
+    "removed", "created", "present", "meta",
+)  # fmt: skip
+
+
+class Change(Generic[K, V]):
+    """One change of one key. It never changes itself, and compares by all its attributes."""
+
+    __slots__ = ("_commit", "_index", "_record")
+
+    def __init__(self, commit: Commit, index: int) -> None:
+        self._commit = commit
+        self._index = index
+        self._record = commit.records[index]
+
+    @property
+    def revision(self) -> int:
+        """The commit it belongs to."""
+        return self._commit.revision
+
+    @property
+    def index(self) -> int:
+        """Its place within the commit, from 0."""
+        return self._index
+
+    @property
+    def size(self) -> int:
+        """How many changes the commit has."""
+        return len(self._commit.records)
+
+    @property
+    def committed_at(self) -> float:
+        """The commit's wall-clock instant, in seconds since the epoch."""
+        return self._commit.instant
+
+    @property
+    def key(self) -> K:
+        """The key."""
+        return cast("K", self._record.key)
+
+    @property
+    def kind(self) -> Kind:
+        """What happened.
+
+        "put", "delete", "expire", "activate" (a scheduled value takes effect), "erase", "touch", "unschedule", "clear",
+        "rollback", "undo" or "merge". A stream adds two of its own: "initial", for what was present when it began (or
+        after a resync), and "resync": the stream fell behind, everything seen so far is void, the present follows.
+        """
+        return self._record.kind
+
+    @property
+    def value(self) -> V | None:
+        """The value from ``timestamp`` on, a copy of your own; None if there is none (``removed`` tells)."""
+        return cast("V | None", plain(self._record.value))
+
+    @property
+    def previous(self) -> V | None:
+        """What the key held at ``timestamp`` until then, a copy; None if nothing (``created`` tells) or if it was pruned."""
+        return cast("V | None", plain(self._record.previous))
+
+    @property
+    def timestamp(self) -> float:
+        """Since when it holds in the world, in seconds since the epoch."""
+        return self._record.timestamp
+
+    @property
+    def expires_at(self) -> float | None:
+        """When it expires, or None."""
+        expires_at = self._record.expires_at
+        return None if expires_at == NEVER else expires_at
+
+    @property
+    def removed(self) -> bool:
+        """Whether the key holds nothing of its own from ``timestamp`` on."""
+        value = self._record.value
+        return value is MISSING or value is CANCELLED
+
+    @property
+    def created(self) -> bool:
+        """Whether the key held nothing at ``timestamp`` before."""
+        return self._record.previous is MISSING
+
+    @property
+    def present(self) -> bool:
+        """Whether it decides what the key holds at the instant of the commit: not dated ahead, nor behind a newer one."""
+        return self._commit.present(self._index)
+
+    @property
+    def meta(self) -> dict[str, Plain]:
+        """What was passed with the write (author, reason, request id), as a dict of your own."""
+        return dict(self._commit.meta)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All attributes, by name."""
+        return {name: getattr(self, name) for name in ATTRIBUTES}
+
+    def __eq__(self, other: object) -> bool:
+        return self.as_dict() == other.as_dict() if isinstance(other, Change) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.revision, self.index, self.kind, self.key))
+
+    def __repr__(self) -> str:
+        """What tells one change from another; ``as_dict`` has the rest."""
+        names = ("revision", "index", "kind", "key", "value", "previous", "timestamp", "expires_at", "meta")
+        return f"<Change {' '.join(f'{name}={getattr(self, name)!r}' for name in names)}>"

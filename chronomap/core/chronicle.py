@@ -1,0 +1,445 @@
+"""The chronicle: every key's timeline, and how a commit enters them.
+
+``Store`` (one file on) decides what a command writes; here it is applied, published, indexed, and undone if it was
+interrupted. Three things keep wait-free readers on other threads right, and break if their order is changed:
+
+1. every touched timeline is unsettled before its versions are added, so reads go by revision;
+2. the versions are added under a revision that no reader asks for yet;
+3. ``revision`` is set: that one assignment publishes the whole commit.
+
+Then the timelines are settled again and the indexes follow. A plain put leaves two of them behind, the ledger and the
+recency of keys: they catch up in a batch (``fold``) when somebody looks or after ``FOLD_EVERY`` commits, which costs half.
+
+An interruption half-way (a KeyboardInterrupt, no memory) is undone before anything else happens.
+"""
+
+from __future__ import annotations
+
+import weakref
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import pairwise
+from math import nextafter
+from typing import Any, Final
+
+from chronomap.core.expiry import SWEEP_FROM, Deadlines, Promise
+from chronomap.core.feed import RETAINED_CHANGES, Feed, PlainCommit, as_commit
+from chronomap.core.interest import Interest
+from chronomap.core.ledger import ORDINARY, Ledger, Note
+from chronomap.core.meta import NOTHING, Meta
+from chronomap.core.recency import Recency
+from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
+from chronomap.core.retention import Retention
+from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
+from chronomap.core.values import MISSING
+from chronomap.core.view import View
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError
+
+FOLD_EVERY: Final = 1024
+"""Plain puts after which the indexes catch up, so that nobody who looks waits for more."""
+
+
+class Chronicle:
+    """All timelines of one map. What takes ``now`` belongs to the owner; the rest may be called on any thread."""
+
+    def __init__(self, retention: Retention | None = None, retained_changes: int = RETAINED_CHANGES) -> None:
+        self.timelines: dict[Any, Timeline] = {}
+        self.revision = 0
+        self.instant = -NEVER
+        self.ledger = Ledger()
+        self.retention = retention
+        self.feed = Feed(retained=retained_changes)
+        self.interest = Interest()
+        self.deadlines = Deadlines()
+        self.recency = Recency()
+        self.expired = 0  # expiries committed since the last clean_expired_keys()
+        self.expiries = 0
+        self.plain_puts = 0  # those that have been folded
+        self.pruned_to = 0  # the newest revision that pruning took a version of
+        self.erased: dict[Any, int] = {}  # the revision that erased a key
+        self._meta: Meta = NOTHING  # what the command that is being carried out has to say
+        self._pins: weakref.WeakSet[View] = weakref.WeakSet()
+        self._aging: dict[Any, float] = {}  # when a key will next be pruned by age
+        self._open: PlainCommit | None = None  # while it is being applied
+
+    # -- reads: any thread ---------------------------------------------------------------------------------------------
+
+    def view(self, now: float, timestamp: float | None = None, revision: int | None = None) -> View:
+        """The map at (timestamp, revision), by default (now, newest). Not pinned: pruning may reach it."""
+        if revision is None:
+            revision = self.revision
+        else:
+            self.check_revision(revision)
+        return View(self, max(now, self.instant) if timestamp is None else timestamp, revision)
+
+    def check_revision(self, revision: int) -> None:
+        """Refuse what is not a revision of this store."""
+        if isinstance(revision, bool) or not isinstance(revision, int):
+            raise ChronoMapTypeError(f"a revision is an int, got {type(revision).__name__}")
+        if revision < 0:
+            raise ChronoMapValueError(f"a revision is 0 or more, got {revision}")
+        if revision > self.revision:
+            raise FutureRevisionError(revision, self.revision)
+
+    def instant_of(self, revision: int) -> float:
+        """When a revision was committed; minus infinity for 0."""
+        if revision > len(self.ledger) and (commit := self.feed.commit(revision)) is not None:
+            return commit.instant
+        return self.ledger.instant_of(revision)
+
+    def changed(self, key: Any) -> int:
+        """The revision that last wrote a version of a key; 0: never."""
+        timeline = self.timelines.get(key)
+        return 0 if timeline is None else timeline.changed
+
+    def held(self, key: Any, timestamp: float) -> Any:
+        """The kept value in force at a timestamp as far as is known now, or MISSING (also where pruned)."""
+        if (timeline := self.timelines.get(key)) is None:
+            return MISSING
+        try:
+            entry = timeline.find(timestamp, self.revision)
+        except Pruned:
+            return MISSING
+        return entry.value if entry is not None and entry.holds(timestamp) else MISSING
+
+    def in_force(self, key: Any, now: float) -> tuple[float, int] | None:
+        """The timestamp and revision of the version that holds now: its identity. None if the key is missing."""
+        timeline = self.timelines.get(key)
+        entry = None if timeline is None else timeline.find(now, self.revision)
+        return entry[:2] if entry is not None and entry.holds(now) else None
+
+    def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:
+        """The keys changed after a revision. O(changes since) while the feed retains them, else O(keys)."""
+        if revision < self.feed.floor:
+            return [
+                key
+                for key, timeline in self.timelines.items()
+                if timeline.changed > revision or (activations and timeline.since > revision)
+            ]
+        return list(
+            dict.fromkeys(
+                record.key
+                for commit in self.feed.since(revision)
+                for record in commit.records
+                if activations or record.kind != "activate"
+            )
+        )
+
+    # -- a turn begins -------------------------------------------------------------------------------------------------
+
+    def begin(self, now: float) -> float:
+        """Start a turn: now, never before the newest commit, with everything that fell due by then committed."""
+        if self._open is not None:
+            self._recover()
+        now = max(now, self.instant)
+        if self.deadlines.next_due <= now:
+            self._settle(now)
+        return now
+
+    def pin(self, now: float, timestamp: float | None = None, revision: int | None = None) -> View:
+        """A view that no pruning reaches while somebody holds it. O(1)."""
+        view = self.view(self.begin(now), timestamp, revision)
+        self._pins.add(view)
+        return view
+
+    def fold(self) -> None:
+        """Let the ledger and the recency of keys catch up with the plain puts. O(commits behind). May be repeated."""
+        behind = self.feed.newest(self.revision - len(self.ledger))
+        if not behind:
+            return
+        instants = [commit[1] for commit in behind]
+        if type(behind[-1]) is Commit:  # the last one at most: whatever is not a plain put has this done at once
+            behind.pop()
+        if behind:
+            last = behind[-1]
+            self.recency.arrive([commit[2] for commit in behind], last[1], last[0])
+        self.ledger.instants.fromlist(instants)
+        self.plain_puts += len(behind)
+        self.feed.trim()
+
+    # -- applying ------------------------------------------------------------------------------------------------------
+
+    def _commit(self, now: float, records: tuple[Record, ...]) -> int:
+        """Apply a command's records under one new revision and return it; without records there is nothing to commit."""
+        return self._apply(now, records, self._meta) if records else self.revision
+
+    def _apply(self, now: float, records: tuple[Record, ...], meta: Meta) -> int:
+        revision = self.revision + 1
+        timelines = self.timelines
+        self._open = Commit(revision, now, records, meta)
+        try:
+            late = False
+            for kind, key, value, _, timestamp, expires_at in records:
+                timeline = timelines.get(key)
+                if timeline is None:
+                    timeline = timelines[key] = Timeline()
+                timeline.settled = UNSETTLED
+                late = late or timestamp < now
+                if kind != "activate":
+                    grown = timeline.add(timestamp, revision, value, expires_at)
+                    grown.changed = revision
+                    if grown is not timeline:
+                        timelines[key] = grown
+            in_force = self._late_in_force(now, revision, records) if late else frozenset()
+            commit = self._open = Commit(revision, now, records, meta, in_force)
+            self._write_down(commit)
+            self.instant = now
+            self.feed.append(commit)
+            self.revision = revision
+            self._finish(commit)
+        except BaseException:
+            self._recover()
+            raise
+        self._open = None
+        return revision
+
+    def _late_in_force(self, now: float, revision: int, records: tuple[Record, ...]) -> frozenset[int]:
+        """The places of the records that are dated before now and decide all the same what is held now."""
+        places = set()
+        for place, record in enumerate(records):
+            if record.timestamp < now and record.value is not CANCELLED:
+                try:
+                    entry = self.timelines[record.key].find(now, revision)
+                except Pruned:
+                    continue
+                if entry is not None and entry.timestamp == record.timestamp:
+                    places.add(place)
+        return frozenset(places)
+
+    def _write_down(self, commit: Commit) -> None:
+        kind = commit.records[0].kind
+        activated: list[tuple[Any, float, int]] = []
+        if kind in ("expire", "activate"):
+            kind = "expire"
+            for record in commit.records:
+                if record.kind == "activate":
+                    entry = self.timelines[record.key].find(record.timestamp, self.revision)
+                    activated.append((record.key, record.timestamp, 0 if entry is None else entry.revision))
+        note = Note(None if kind in ORDINARY else kind, commit.meta, tuple(activated))
+        self.ledger.write_down(commit.revision, note, len(commit.records) - len(activated))
+
+    def _finish(self, commit: Commit) -> None:
+        """Bring the indexes up to date with a published commit. May be repeated."""
+        revision, now = commit.revision, commit.instant
+        self.fold()
+        for kind, key, value, _, timestamp, expires_at in commit.records:
+            if kind == "erase":
+                self._scrub(key, now, revision)
+            timeline = self.timelines[key]
+            timeline.settle(now, revision)
+            if timeline.settled is not UNSETTLED and timeline.settled is timeline.values[-1]:
+                if timeline.settled is MISSING:
+                    self.recency.remove(key)
+                else:
+                    self.recency.place(key, timeline.timestamps[-1], timeline.revisions[-1])
+            else:
+                self._place(key, timeline, now)
+            if kind != "activate" and value is not CANCELLED:
+                self._promise(key, timestamp, revision, expires_at, now)
+            if self.retention is not None:
+                self._retain(key, now)
+        if len(self.deadlines) >= SWEEP_FROM:
+            self.deadlines.sweep(self._stands)
+        if self.interest.waiting:
+            self.interest.touch(revision, [record.key for record in commit.records])
+
+    def _scrub(self, key: Any, now: float, revision: int) -> None:
+        """Leave nothing of an erased key but a tombstone, here, in the feed and in every snapshot."""
+        empty = Timeline().add(now, revision, MISSING, NEVER)
+        empty.changed = revision
+        timeline = self.timelines[key]
+        stamps = zip(timeline.timestamps[timeline.start :], timeline.revisions[timeline.start :], strict=True)
+        self.ledger.forget(key, [stamp for stamp in stamps if stamp[1] != revision])
+        self.timelines[key] = empty
+        for view in self._pins:
+            view.kept[key] = empty
+        self.feed.erase(key)
+        self.erased[key] = revision
+
+    def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
+        """Note when a version will expire and, if it is dated later than now, fall due (a tombstone may as well)."""
+        if expires_at != NEVER:
+            self.deadlines.add(expires_at, "expire", key, timestamp, revision)
+        if timestamp > now:
+            self.deadlines.add(timestamp, "activate", key, timestamp, revision)
+
+    def _place(self, key: Any, timeline: Timeline, now: float) -> None:
+        try:
+            entry = timeline.find(now, self.revision)
+        except Pruned:
+            entry = None
+        if entry is not None and entry.holds(now):
+            self.recency.place(key, entry.timestamp, entry.revision)
+        else:
+            self.recency.remove(key)
+
+    def _recover(self) -> None:
+        """After an interruption: finish the open commit if it was published, else leave nothing of it."""
+        if self._open is None:
+            return
+        commit = as_commit(self._open)
+        if commit.revision == self.revision:
+            self._finish(commit)
+            self._open = None
+            return
+        self.feed.cut_after(self.revision)
+        self.ledger.strike(commit.revision)
+        for key in [record.key for record in commit.records]:
+            if (timeline := self.timelines.get(key)) is None:
+                continue
+            rest = timeline.without(self.revision + 1)
+            if not len(rest) and rest.floor is None:
+                del self.timelines[key]
+                continue
+            self.timelines[key] = rest
+            rest.settle(self.instant, self.revision)
+        self._open = None
+
+    # -- what falls due ------------------------------------------------------------------------------------------------
+
+    def _settle(self, now: float) -> None:
+        """Commit what fell due by now, in due order, and forget what has grown too old."""
+        promises = self.deadlines.take(now)
+        try:
+            records = []
+            for promise in promises:
+                kind, due = promise.kind, promise.due
+                if kind == "age":
+                    continue
+                if (entry := self._standing(promise)) is not None:
+                    if kind == "expire":
+                        records.append(Record("expire", promise.key, MISSING, entry.value, due, NEVER))
+                    else:
+                        before = self.held(promise.key, nextafter(due, -NEVER))
+                        records.append(Record("activate", promise.key, entry.value, before, due, entry.expires_at))
+            if records:
+                self._apply(now, tuple(records), NOTHING)
+        except BaseException:
+            if self.deadlines.next_due > now:
+                self.deadlines.give_back(promises)
+            raise
+        expired = sum(record.kind == "expire" for record in records)
+        self.expired += expired
+        self.expiries += expired
+        for promise in promises:
+            if promise.kind == "age":
+                self._aging.pop(promise.key, None)
+                self._retain(promise.key, now)
+
+    def _standing(self, promise: Promise) -> Entry | None:
+        """The entry a promise is about, if it is still the one that decides at the due time."""
+        if (timeline := self.timelines.get(promise.key)) is None:
+            return None
+        try:
+            entry = timeline.find(promise.due, self.revision)
+        except Pruned:
+            return None
+        if entry is not None and entry.timestamp == promise.timestamp and entry.revision == promise.revision:
+            return entry
+        return None
+
+    def _stands(self, promise: Promise) -> bool:
+        return promise.kind == "age" or self._standing(promise) is not None
+
+    # -- forgetting ----------------------------------------------------------------------------------------------------
+
+    def _retain(self, key: Any, now: float) -> None:
+        """Apply the map's retention to one key, and promise to come back when more of it will have grown too old."""
+        if (retention := self.retention) is None:
+            return
+        self._prune(key, now, retention.max_versions, retention.oldest(now))
+        timeline = self.timelines.get(key)
+        if retention.max_age is None or timeline is None:
+            return
+        try:
+            outlived = timeline.locate(now, self.revision) > timeline.start
+        except Pruned:
+            return
+        if outlived:
+            due = max(nextafter(timeline.timestamps[timeline.start] + retention.max_age, NEVER), nextafter(now, NEVER))
+            if due < self._aging.get(key, NEVER):  # a version that came late is older than those promised before
+                self.deadlines.add(due, "age", key, 0.0, 0)
+                self._aging[key] = due
+
+    def _prune(self, key: Any, now: float, keep_last: int | None, older_than: float | None) -> int:
+        timeline = self.timelines.get(key)
+        if timeline is None:
+            return 0
+        timestamps, before = timeline.timestamps, timeline.start
+        start = before
+        if keep_last is not None:
+            start = max(start, len(timestamps) - keep_last)
+        if older_than is not None:
+            start = max(start, bisect_left(timestamps, older_than))
+        if start == before:
+            return 0
+        try:
+            in_force = timeline.locate(now, self.revision)
+        except Pruned:
+            return 0  # nothing is in force: what is left has been called off or lies ahead
+        start = min(start, in_force)
+        if start <= before:
+            return 0
+        for view in self._pins:
+            view.kept.setdefault(key, timeline.frozen())
+        gone = zip(timestamps[before:start], timeline.revisions[before:start], strict=True)
+        self.pruned_to = max(self.pruned_to, self.ledger.forget(key, gone))
+        self.timelines[key] = timeline.prune(start)
+        return start - before
+
+    # -- loading -------------------------------------------------------------------------------------------------------
+
+    def restore(self, key: Any, entries: Iterable[Entry], floor: tuple[float, int] | None) -> None:
+        """Load one key's entries, sorted, from a file into a store that nobody uses yet."""
+        timeline = Timeline()
+        for timestamp, revision, value, expires_at in entries:
+            timeline = timeline.add(timestamp, revision, value, expires_at)
+            if value is not CANCELLED:
+                self._promise(key, timestamp, revision, expires_at, self.instant)
+        revisions = timeline.revisions
+        timeline.changed = max(revisions)
+        timeline.ordered = all(one <= two for one, two in pairwise(revisions))
+        timeline.floor = floor
+        self.timelines[key] = timeline
+
+    def restored(self, instants: Iterable[float], notes: Iterable[tuple[int, Note, int]], pruned_to: int) -> None:
+        """End a load: set the revision and bring the indexes up to date.
+
+        Args:
+            instants: Those of all commits, in order.
+            notes: ``(revision, note, number of versions there are of it)``.
+            pruned_to: The newest revision that a version was ever pruned of.
+        """
+        self.ledger.instants = array("d", instants)
+        for revision, note, versions in notes:
+            self.ledger.write_down(revision, note, versions)
+        self.revision = len(self.ledger)
+        self.pruned_to = pruned_to
+        self.feed = Feed(self.revision, self.feed.retained)
+        for key in list(self.timelines):
+            self._retain(key, self.instant)
+            timeline = self.timelines[key]
+            timeline.settle(self.instant, self.revision)
+            self._place(key, timeline, self.instant)
+
+    def check(self, now: float) -> None:
+        """Verify every invariant (slow; for tests)."""
+        assert self._open is None
+        self.fold()
+        assert len(self.ledger) == self.revision
+        assert list(self.ledger.instants) == sorted(self.ledger.instants)
+        assert self._meta == NOTHING
+        now = max(now, self.instant)
+        present = {}
+        for key, timeline in self.timelines.items():
+            timeline._check()
+            assert timeline.changed <= self.revision
+            entry = timeline.find(now, self.revision)
+            holds = entry is not None and entry.holds(now)
+            if holds and entry is not None:
+                present[key] = (entry.timestamp, entry.revision)
+            if timeline.settled is not UNSETTLED:
+                assert timeline.settled is (entry.value if holds and entry is not None else MISSING)
+        if self.deadlines.next_due > now:
+            self.recency._check(present)

@@ -1,0 +1,269 @@
+"""Where a change stream is in the feed, and what it lets through. Knows nothing of waiting.
+
+A cursor reads commits one by one and gives out their matching changes one by one. It holds no queue: at most the changes of
+one commit, which the feed shares among all cursors, or of ``SLICE`` present keys. ``revision`` moves on when the last
+change of a commit has been given out, so a stream resumed there sees every change once.
+
+Example: a cursor on ``"a"`` at revision 3 reads revision 4, a batch of ``"a"`` and ``"b"``, gives out the first change and is
+at revision 4; revision 5 is about ``"b"`` alone, and it is at 5 without having given out anything.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from chronomap.core.change import Change
+from chronomap.core.interest import Watcher
+from chronomap.core.records import NEVER, Commit, Record
+from chronomap.core.values import MISSING
+from chronomap.core.view import View
+from chronomap.errors import LaggedError
+
+if TYPE_CHECKING:
+    from chronomap.core.chronicle import Chronicle
+
+SLICE: Final = 256
+"""Present keys looked at before the caller may let others run."""
+
+PAUSE: Final[Any] = object()
+"""Instead of a change: nothing found yet, and there is more to look at."""
+
+Any_ = Change[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which changes a stream lets through.
+
+    Attributes:
+        key: Only this key; MISSING: any.
+        prefix: Only text keys that begin with it.
+        where: Only changes for which it is true.
+        present_only: Only changes of what a key holds at the instant of the commit.
+        latest_only: Of what has not been given out yet, only the newest change of each key.
+        resync: After falling behind begin anew with what is present, instead of raising.
+    """
+
+    key: Any = MISSING
+    prefix: str | None = None
+    where: Callable[[Any_], object] | None = None
+    present_only: bool = False
+    latest_only: bool = False
+    resync: bool = False
+
+    def watcher(self) -> Watcher | None:
+        """Its place in the index of interest; None: every commit concerns it."""
+        if self.key is not MISSING:
+            return Watcher(None, key=self.key)
+        return Watcher(None, prefix=self.prefix) if self.prefix else None
+
+    def names(self, key: Any) -> bool:
+        """Whether it is about a key."""
+        if self.key is not MISSING:
+            return bool(key is self.key or key == self.key)
+        return self.prefix is None or (isinstance(key, str) and key.startswith(self.prefix))
+
+    def everything(self) -> bool:
+        """Whether whole commits pass."""
+        return self.key is MISSING and not self.prefix and not self.present_only
+
+
+class Cursor:
+    """A position in the feed of one store.
+
+    Args:
+        store: The store.
+        selection: What to let through.
+        since: Begin after this revision.
+        pin: Makes a pinned view of the present, to begin anew from.
+    """
+
+    def __init__(self, store: Chronicle, selection: Selection, since: int, pin: Callable[[], View]) -> None:
+        self._store = store
+        self._selection = selection
+        self._everything = selection.everything()
+        self._pin = pin
+        self._position = since  # up to here everything has been read
+        self._done = since  # and up to here everything has been given out
+        self._ready: deque[Any_] = deque()
+        self._view: View | None = None
+        self._present: Iterator[Any] = iter(())
+        self.watcher = selection.watcher()
+
+    def begin_with(self, view: View) -> None:
+        """First give out what a pinned view holds, then follow from there."""
+        self._view = view
+        key = self._selection.key
+        self._present = iter(list(self._store.timelines) if key is MISSING else [key])
+
+    @property
+    def revision(self) -> int:
+        """Up to this revision everything that matches has been given out (0: not yet all that is present)."""
+        if self._ready or self._view is not None:
+            return self._done
+        told, watcher = self._store.interest.told, self.watcher
+        if watcher is not None and watcher.post is not None and watcher in watcher.post.waiting:
+            return max(self._position, told)  # any commit up to there would have ended its wait
+        return self._position
+
+    @property
+    def behind(self) -> bool:
+        """Whether there may be something to read."""
+        return bool(self._ready) or self._position < self._store.revision or self._view is not None
+
+    def awake(self) -> None:
+        """A wait has ended: what was committed during it, up to the touching commit if any, was of no concern."""
+        interest, watcher = self._store.interest, self.watcher
+        if watcher is None or watcher.post is None:
+            return
+        told = interest.told  # before the next look: a commit in between is read from the feed
+        slept = told if watcher in watcher.post.waiting else watcher.touched_at - 1
+        interest.rest(watcher)
+        if slept > self._position and not self._ready:
+            self._position = self._done = slept
+
+    def next(self) -> Any:
+        """The next change, None if there is none yet, or PAUSE.
+
+        Raises:
+            LaggedError: If the feed no longer retains it.
+        """
+        ready, where = self._ready, self._selection.where
+        while True:
+            while ready:
+                change = ready.popleft()
+                if not ready and self._view is None:
+                    self._done = self._position
+                if self._store.erased:
+                    change = self._scrubbed(change)
+                if where is None or change.kind == "resync" or where(change):
+                    return change
+            if self._view is not None:
+                if not self._read_present(self._view):
+                    return PAUSE
+            elif not self._read_log():
+                return None
+
+    def next_commit(self) -> Any:
+        """All matching changes of the next commit that has any, None, or PAUSE. What is present comes in slices."""
+        while True:
+            if (first := self.next()) is None or first is PAUSE:
+                return first
+            changes = [first]
+            try:
+                while self._ready:
+                    change = self._scrubbed(self._ready.popleft())
+                    if self._selection.where is None or self._selection.where(change):
+                        changes.append(change)
+            except BaseException:
+                self._ready.extendleft(reversed(changes))  # what `where` raised for is gone, the others are not
+                raise
+            if self._view is None:
+                self._done = self._position
+            return changes
+
+    def _read_log(self) -> bool:
+        """Take up the next commit; False if there is none."""
+        revision = self._position + 1
+        if revision > self._store.revision:
+            return False
+        try:
+            changes = self._store.feed.changes(revision)
+        except LaggedError as error:
+            self._lag(error.oldest)
+            return True
+        self._position = revision
+        self._ready.extend(changes if self._everything else self._chosen(changes))
+        if not self._ready:
+            self._done = revision
+        return True
+
+    def _chosen(self, changes: list[Any_]) -> list[Any_]:
+        selection = self._selection
+        return [change for change in changes if selection.names(change.key) and (not selection.present_only or change.present)]
+
+    def _lag(self, floor: int) -> None:
+        """The next commit is not retained any more: find out whether that matters, and then say so or begin anew."""
+        if self._selection.key is not MISSING:
+            timeline = self._store.timelines.get(self._selection.key)
+            if timeline is None or max(timeline.changed, timeline.since) <= self._position:
+                self._position = self._done = floor
+                return
+        if not self._selection.resync:
+            raise LaggedError(self._done, floor)
+        view = self._pin()
+        self.begin_with(view)
+        record = Record("resync", None, MISSING, MISSING, view.timestamp, NEVER)
+        self._ready.append(Change(Commit(view.revision, view.timestamp, (record,)), 0))
+
+    def _read_present(self, view: View) -> bool:
+        """Take up some of what is present; False if none of what was looked at matches and there is more."""
+        keys = list(islice(self._present, SLICE))
+        for key in keys:
+            if self._selection.names(key) and (entry := view.entry(key)) is not None and entry.holds(view.timestamp):
+                timestamp, revision, value, expires_at = entry
+                record = Record("initial", key, value, MISSING, timestamp, expires_at)
+                meta = tuple(self._store.ledger.meta_of(revision).items())
+                commit = Commit(view.revision, self._store.instant_of(revision), (record,), meta, frozenset((0,)))
+                self._ready.append(Change(commit, 0))
+        if len(keys) < SLICE:
+            self._view = None
+            self._position = view.revision
+            if not self._ready:
+                self._done = view.revision
+            return True
+        return bool(self._ready)
+
+    def _scrubbed(self, change: Any_) -> Any_:
+        """The change without values, if its key has been erased since it was read."""
+        if self._store.erased.get(change.key, 0) <= change.revision:
+            return change
+        commit = change._commit
+        records = tuple(
+            record._replace(value=MISSING, previous=MISSING) if record.key == change.key else record
+            for record in commit.records
+        )
+        return Change(commit._replace(records=records), change.index)
+
+
+class LatestCursor(Cursor):
+    """Gives out only the newest change of each key's present value: who is slow skips what has been superseded.
+
+    What is to come is kept by key, in the order of revisions, and caught up with before each change that is given out.
+    """
+
+    def __init__(self, store: Chronicle, selection: Selection, since: int, pin: Callable[[], View]) -> None:
+        super().__init__(store, selection, since, pin)
+        self._newest: dict[Any, Any_] = {}
+
+    @property
+    def revision(self) -> int:
+        """Up to this revision everything has been given out, or superseded by what is to come."""
+        if self._newest:
+            return next(iter(self._newest.values())).revision - 1
+        return super().revision
+
+    @property
+    def behind(self) -> bool:
+        """Whether there may be something to read."""
+        return bool(self._newest) or super().behind
+
+    def _read_log(self) -> bool:
+        while self._view is None and Cursor._read_log(self):
+            while self._ready:
+                change = self._ready.popleft()
+                if change.kind == "resync":
+                    self._newest.clear()
+                    self._ready.appendleft(change)
+                    return True
+                self._newest.pop(change.key, None)
+                self._newest[change.key] = change
+        self._done = self._position
+        if not self._newest:
+            return False
+        self._ready.append(self._newest.pop(next(iter(self._newest))))
+        return True

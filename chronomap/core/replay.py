@@ -1,0 +1,112 @@
+"""Replay: the commits of the past again, from the history itself, however long ago the feed let go of them.
+
+A timeline knows what was written at which revision, and the ledger of what kind it was; the rest follows from the
+visibility rule. Example: ``put a``, ``put b``, ``delete a`` leave entries of revisions 1 and 3 on the timeline of a and of 2
+on that of b; sorted by revision they are the three commits, and what a held before revision 3 is what it reads as of 2.
+
+What the feed still has is taken from there. What came before is exact but for the order within a commit of several keys:
+keys come as they first appeared in the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from math import nextafter
+from operator import itemgetter
+from typing import Any
+
+from chronomap.core.ledger import Ledger
+from chronomap.core.records import FORGOTTEN, NEVER, Commit, Entry, Record
+from chronomap.core.timeline import Pruned, Timeline
+from chronomap.core.values import MISSING
+from chronomap.core.view import View
+from chronomap.errors import CompactedError
+
+Row = tuple[int, int, float, Any, Entry, bool]
+"""``(revision, place of the key, timestamp, key, entry, whether it took effect then)``."""
+
+
+def commits(view: View, since: int) -> Iterator[Commit]:
+    """The commits after a revision up to a pinned view's. O(versions), of which those in between are sorted.
+
+    Raises:
+        CompactedError: If a version that was committed in between has been pruned.
+    """
+    store = view.store
+    store.check_revision(since)
+    if since < store.pruned_to:
+        raise CompactedError(
+            f"some of what was committed up to revision {store.pruned_to} has been pruned; replay(since={store.pruned_to}) "
+            f"is whole"
+        )
+    floor = max(since, store.feed.floor)
+    newest = store.feed.since(floor)
+    yield from _rebuilt(view, since, min(floor, view.revision))
+    for commit in newest:
+        if since < commit.revision <= view.revision:
+            yield commit
+
+
+def _rebuilt(view: View, since: int, until: int) -> Iterator[Commit]:
+    if since >= until:
+        return
+    ledger = view.store.ledger
+    rows = sorted(_rows(view, ledger, since, until), key=itemgetter(0, 1, 2))
+    for revision, group in groupby(rows, key=itemgetter(0)):
+        written = list(group)
+        note = ledger.notes.get(revision)
+        if note is not None and note.kind == "expire":
+            written.sort(key=itemgetter(2))  # what falls due is committed in due order
+        records: list[Record] = []
+        in_force: set[int] = set()
+        instant = view.store.instant_of(revision)
+        for row in written:
+            timeline = view.timeline(row[3])
+            if timeline is not None:
+                if row[2] < instant and _decides(timeline, row, instant):
+                    in_force.add(len(records))
+                records.append(_record(timeline, ledger, row))
+        yield Commit(revision, instant, tuple(records), () if note is None else note.meta, frozenset(in_force))
+
+
+def _rows(view: View, ledger: Ledger, since: int, until: int) -> Iterator[Row]:
+    places = {key: place for place, key in enumerate(list(view.store.timelines))}
+    for key, place in places.items():
+        if (timeline := view.timeline(key)) is not None:
+            for entry in timeline.entries(until):
+                if entry.revision > since:
+                    yield entry.revision, place, entry.timestamp, key, entry, False
+    for revision, note in list(ledger.notes.items()):
+        if since < revision <= until:
+            for key, timestamp, learned in note.activated:
+                timeline = view.timeline(key)
+                stood = None if timeline is None else timeline.at_exactly(timestamp, revision)
+                if stood is not None and stood.revision == learned:
+                    yield revision, places[key], timestamp, key, stood, True
+
+
+def _record(timeline: Timeline, ledger: Ledger, row: Row) -> Record:
+    revision, _, timestamp, key, entry, activated = row
+    kind = "activate" if activated else ledger.kind_of(revision, entry.value)
+    at = nextafter(timestamp, -NEVER) if kind == "activate" else timestamp
+    previous = MISSING if kind == "erase" else _held(timeline, at, revision - 1, whole=kind != "expire")
+    return Record(kind, key, entry.value, previous, timestamp, entry.expires_at)
+
+
+def _held(timeline: Timeline, timestamp: float, revision: int, *, whole: bool) -> Any:
+    try:
+        entry = timeline.find(timestamp, revision)
+    except Pruned:
+        return FORGOTTEN
+    if entry is None:
+        return MISSING
+    return entry.value if entry.holds(timestamp) or not whole else MISSING
+
+
+def _decides(timeline: Timeline, row: Row, instant: float) -> bool:
+    try:
+        entry = timeline.find(instant, row[0])
+    except Pruned:
+        return False
+    return entry is not None and entry.timestamp == row[2]
