@@ -42,7 +42,7 @@ from chronomap.face import (
 from chronomap.runtime import annotate
 from chronomap.runtime.blocks import Block, current
 from chronomap.runtime.hooks import Callback
-from chronomap.runtime.owner import Owner
+from chronomap.runtime.owner import TURNS, Owner
 from chronomap.runtime.ports import Port
 from chronomap.runtime.service import Service
 from chronomap.runtime.watch import ChangeStream, Replay, select
@@ -322,10 +322,15 @@ class AsyncSnapshotContext:
         if error is None or not block.revisions:
             return
         try:
-            with anyio.CancelScope(shield=True):  # one turn, also when the block was cancelled
-                await self._face._do(self._face._store.undo_block, block.revisions)
+            with anyio.CancelScope(shield=True):  # one turn, also when the block was cancelled; but not the callbacks
+                command = await self._face._owner.wait(self._face._store.undo_block, block.revisions)
+            if command.commits:
+                await self._face._tell(command.commits)
+            command.result()
         except ConflictError as conflict:
             raise conflict from error
+        finally:
+            self._face._owner.set_alarm()
 
 
 class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
@@ -759,3 +764,6 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
             await self._do(*self._import_command(changes), meta=dict(changes[0].meta) or None)
             lines += len(changes)
         return lines
+
+
+TURNS.add(AsyncChronoMap._do.__code__)

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, cast
 
 from chronomap.core.meta import Plain
 from chronomap.core.records import CANCELLED, NEVER, Commit, K, Kind, V, plain
-from chronomap.core.values import MISSING
+from chronomap.core.values import IMMUTABLE, MISSING
 
 ATTRIBUTES: Final = (
     "revision", "index", "size", "committed_at", "key", "kind", "value", "previous", "timestamp", "expires_at",
@@ -69,7 +69,8 @@ class Change(Generic[K, V]):
     @property
     def value(self) -> V | None:
         """The value from ``timestamp`` on, a copy of your own; None if there is none (``removed`` tells)."""
-        return cast("V | None", plain(self._record.value))
+        value = self._record.value
+        return cast("V | None", value if type(value) in IMMUTABLE else plain(value))
 
     @property
     def previous(self) -> V | None:

@@ -86,6 +86,7 @@ class Cursor:
         self._store = store
         self._selection = selection
         self._everything = selection.everything()
+        self._whole = self._everything and selection.where is None and not selection.latest_only  # and nothing present first
         self._pin = pin
         self._position = since  # up to here everything has been read
         self._done = since  # and up to here everything has been given out
@@ -97,8 +98,10 @@ class Cursor:
     def begin_with(self, view: View) -> None:
         """First give out what a pinned view holds, then follow from there."""
         self._view = view
+        self._whole = False
         key = self._selection.key
         self._present = iter(list(self._store.timelines) if key is MISSING else [key])
+        self._read_present(view)  # a small map's present is known to be empty at once
 
     @property
     def revision(self) -> int:
@@ -132,7 +135,19 @@ class Cursor:
         Raises:
             LaggedError: If the feed no longer retains it.
         """
-        ready, where = self._ready, self._selection.where
+        ready = self._ready
+        if self._whole and not ready:
+            # The way of a watcher of everything, which is most often one of many, each reading each commit.
+            store, revision = self._store, self._position + 1
+            if revision > store.revision:
+                return None
+            change = store.feed.lone.get(revision) or store.feed.show(revision)
+            if change is not None:
+                self._position = self._done = revision
+                return change
+        return self._next_chosen(ready, self._selection.where)
+
+    def _next_chosen(self, ready: deque[Any_], where: Callable[[Any_], object] | None) -> Any:
         while True:
             while ready:
                 change = ready.popleft()
@@ -198,7 +213,7 @@ class Cursor:
         view = self._pin()
         self.begin_with(view)
         record = Record("resync", None, MISSING, MISSING, view.timestamp, NEVER)
-        self._ready.append(Change(Commit(view.revision, view.timestamp, (record,)), 0))
+        self._ready.appendleft(Change(Commit(view.revision, view.timestamp, (record,)), 0))
 
     def _read_present(self, view: View) -> bool:
         """Take up some of what is present; False if none of what was looked at matches and there is more."""
@@ -212,6 +227,7 @@ class Cursor:
                 self._ready.append(Change(commit, 0))
         if len(keys) < SLICE:
             self._view = None
+            self._whole = self._everything and self._selection.where is None and not self._selection.latest_only
             self._position = view.revision
             if not self._ready:
                 self._done = view.revision

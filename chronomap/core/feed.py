@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from chronomap.core.change import Change
+from chronomap.core.meta import NOTHING
 from chronomap.core.records import NEVER, Commit, Record
 from chronomap.core.values import MISSING
 from chronomap.errors import LaggedError
@@ -29,12 +30,18 @@ PlainCommit = tuple[Any, ...]
 previous)``, since making named tuples would take longer than the rest of the put."""
 
 
+NOBODY: Final[frozenset[int]] = frozenset()
+make: Final[Any] = tuple.__new__
+
+
 class Feed:
     """The newest commits of a map whose newest revision was ``floor`` when the feed began.
 
     Attributes:
         retained: How many changes are kept at least.
         tail: The commits retained; the owner appends to it.
+        shown: The changes of commits that somebody has looked at, for the others to share.
+        lone: The only change of a commit that has no other, of those that somebody has looked at.
     """
 
     def __init__(self, floor: int = 0, retained: int = RETAINED_CHANGES) -> None:
@@ -42,7 +49,8 @@ class Feed:
         self.tail: list[PlainCommit] = []
         self._state = (floor, self.tail)
         self._more = 0  # changes retained beyond one per commit
-        self._shown: dict[int, list[Change[Any, Any]]] = {}  # what somebody has looked at, for the others to share
+        self.shown: dict[int, list[Change[Any, Any]]] = {}
+        self.lone: dict[int, Change[Any, Any]] = {}
 
     @property
     def floor(self) -> int:
@@ -70,7 +78,7 @@ class Feed:
             return
         self.tail = tail[drop:]
         self._state = (self.tail[0][0] - 1, self.tail)
-        self._shown = {}
+        self.shown, self.lone = {}, {}
 
     def since(self, revision: int) -> list[Commit]:
         """The commits after a revision.
@@ -99,13 +107,21 @@ class Feed:
         Raises:
             LaggedError: If it is no longer retained.
         """
-        shown = self._shown
+        shown = self.shown
         if (changes := shown.get(revision)) is not None:
             return changes
         if (commit := self.commit(revision)) is None:
             raise LaggedError(revision - 1, self.floor)
         changes = shown[revision] = [Change(commit, index) for index in range(len(commit.records))]
         return changes
+
+    def show(self, revision: int) -> Change[Any, Any] | None:
+        """The only change of a published commit; None if it has several, or is not retained. The same object for all."""
+        lone = self.lone
+        if (commit := self.commit(revision)) is None or len(commit.records) > 1:
+            return None
+        change = lone[revision] = Change(commit, 0)
+        return change
 
     def cut_after(self, revision: int) -> None:
         """Take back commits that were never published."""
@@ -126,7 +142,7 @@ class Feed:
             for commit in map(as_commit, commits)
         ]
         self._state = (floor, self.tail)
-        self._shown = {}
+        self.shown, self.lone = {}, {}
 
 
 def size(commit: PlainCommit) -> int:
@@ -139,4 +155,7 @@ def as_commit(plain: PlainCommit) -> Commit:
     if type(plain) is Commit:
         return plain
     revision, instant, key, value, previous = plain
-    return Commit(revision, instant, (Record("put", key, value, previous, instant, NEVER),))
+    # Once for each put that somebody watches: the constructors of named tuples take three times as long.
+    record = make(Record, ("put", key, value, previous, instant, NEVER))
+    commit: Commit = make(Commit, (revision, instant, (record,), NOTHING, NOBODY))
+    return commit

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
-from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from chronomap.core.records import Commit, plain
 from chronomap.errors import ChronoMapTypeError
+from chronomap.runtime.ports import CancelledError, being_cancelled
 
 log = logging.getLogger("chronomap")
 
@@ -81,12 +80,6 @@ class Hooks:
     def pending(self, commits: Iterable[Commit]) -> list[tuple[Callback, tuple[Any, Any, Any, float]]]:
         """The async calls that some commits ask for."""
         return [(callback, arguments) for arguments in calls(commits) for callback in self.asynchronous]
-
-
-def being_cancelled() -> bool:
-    """Whether it is this task that is being cancelled, and not something that a callback of it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def calls(commits: Iterable[Commit]) -> Iterator[tuple[Any, Any, Any, float]]:

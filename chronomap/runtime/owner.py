@@ -23,7 +23,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from types import FrameType
+from types import CodeType
 from typing import Any, Final, NoReturn
 
 from chronomap.core.interest import Watcher
@@ -111,6 +111,7 @@ class Owner:
         self.blocks = 0  # how many snapshot contexts are open
         self.taken: deque[Command] = deque()  # the command that is being carried out for somebody else
         self.gates: tuple[Gate, ...] = ()
+        self.touched = store.interest.touched
         self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
         self.alarm: Callable[[], bool] | None = None  # False: there is nobody to hear it yet
         self.alarm_due: float = NEVER
@@ -246,6 +247,8 @@ class Owner:
         """Run turns while there are commands and the baton is free."""
         rounds = 0
         while self.mailbox or self.taken:
+            if self._in_own_turn():
+                return  # called from inside a turn, whose end looks again
             try:
                 if not self.begin_turn():
                     return
@@ -262,18 +265,30 @@ class Owner:
 
     def check_reentry(self) -> None:
         """Refuse a call from inside a turn of this very thread; pick up a baton that an interrupt made it drop."""
-        if not self.in_turn or not self._is_owned():
+        if not self._is_owned():
             return
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_locals.get("self") is not self.store:
-            frame = frame.f_back
-        if frame is None:
-            self._let_go()
-        else:
+        if self._in_own_turn():
             raise ChronoMapError(
                 "the map was called from inside one of its own commands (by a key's __eq__ or __hash__, a finalizer or a "
                 "signal handler that ran during it); do it after the command has returned"
             )
+        while self._is_owned():
+            self._let_go()
+
+    def _in_own_turn(self) -> bool:
+        """Whether this thread has the baton and is in the middle of a turn further up its stack.
+
+        Told by the frames of those who run turns: the baton may be taken before the store is entered, and a handler or
+        finalizer may strike in between.
+        """
+        if not self._is_owned():
+            return False
+        frame = sys._getframe(2).f_back  # neither who asks nor its caller
+        while frame is not None:
+            if frame.f_code in TURNS and self in (frame.f_locals.get("self"), frame.f_locals.get("owner")):
+                return True
+            frame = frame.f_back
+        return False
 
     def begin_turn(self) -> bool:
         """Try the baton. Whatever happens then, ``end_turn`` must be called: an interrupt may strike at any point."""
@@ -283,8 +298,8 @@ class Owner:
         return True
 
     def _let_go(self) -> None:
-        """Let go of the baton if this thread has it."""
-        while self._is_owned():
+        """Let go of the baton if this thread has it; once, since a handler may run a turn inside another's beginning."""
+        if self._is_owned():
             self.in_turn = False
             self._release()
 
@@ -350,7 +365,7 @@ class Owner:
         for gate in self.gates:
             if gate.sleepers and not gate.ringing:
                 gate.ring()
-        touched = self.store.interest.touched
+        touched = self.touched
         while touched:
             try:
                 gate, ticket = touched.popleft().who
@@ -428,7 +443,7 @@ class Owner:
         self._refusal = (error, message)
         self.closed = self.observed = True
         self.timelines = Unusable(error, message)
-        while self.mailbox:
+        while self.mailbox and not self._is_owned():  # else the turn that this is called from answers them, at its end
             self.help()
             if self.mailbox:
                 time.sleep(0)
@@ -438,11 +453,19 @@ class Owner:
         if self.alarm is not None:
             self.alarm()
 
+    def refuse_if_forked(self) -> None:
+        """Raise in a forked child."""
+        if self._refusal is not None and self._refusal[0] is ForkedError:
+            self.refuse()
+
     def refuse(self) -> NoReturn:
         """Raise what a closed map raises."""
         error, message = self._refusal or (ClosedError, "the map has been closed")
         raise error(message)
 
+
+TURNS: Final[set[CodeType]] = {Owner.call.__code__, Owner.try_put.__code__, Owner.help.__code__}
+"""The code that runs turns; ``aio`` adds its own."""
 
 owners: weakref.WeakSet[Owner] = weakref.WeakSet()
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
 import anyio
+
+__all__ = ["Bell", "CancelledError", "Port", "TaskBell", "ThreadBell", "being_cancelled"]
 
 
 class Port:
@@ -43,6 +46,10 @@ class Port:
         here = Port.here()
         return here is not None and here._native is self._native
 
+    def running(self) -> bool:
+        """Whether that loop is carrying out callbacks, as far as can be told from here."""
+        return self.alive() and (not self._asyncio or bool(self._native.is_running()))
+
     def alive(self) -> bool:
         """Whether that loop still takes callbacks."""
         if self._asyncio:
@@ -70,10 +77,9 @@ class Port:
             return False
         return True
 
-    def ticket(self) -> Awaitable[None]:
-        """Something that a task of this loop may await, once, until ``wake``."""
-        ticket: Awaitable[None] = self._native.create_future() if self._asyncio else TrioTicket()
-        return ticket
+    def tickets(self) -> Callable[[], Awaitable[None]]:
+        """What makes tickets: each may be awaited by a task of this loop, once, until ``wake``."""
+        return self._native.create_future if self._asyncio else TrioTicket
 
     def wake(self, tickets: Iterable[Any]) -> None:
         """End the waits of some tickets; call it on the loop itself."""
@@ -90,6 +96,18 @@ class Port:
         import trio  # noqa: PLC0415 - only where trio is what runs
 
         return trio.lowlevel.spawn_system_task(function, name=name)
+
+
+def being_cancelled() -> bool:
+    """Whether it is this task that is being cancelled, and not something that it waited for.
+
+    Asked after a ``CancelledError`` of asyncio, which does not tell.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio: there an asyncio error is nobody's cancellation
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 class TrioTicket:
@@ -165,18 +183,21 @@ class TaskBell(Bell):
 
 
 class ThreadBell(Bell):
-    """A bell for a thread."""
+    """A bell for a thread.
+
+    A bare lock: an Event has one of its own inside, which a waiter holds now and then, and if a signal handler strikes
+    then and calls the map, whoever rings would wait for the handler and the handler for the turn of whoever rings.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._silence = threading.Lock()
+        self._silence.acquire()
 
     def ring(self) -> None:
         """Wake the thread."""
-        self._event.set()
+        with suppress(RuntimeError):  # it has been rung already
+            self._silence.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a ring; False after so many seconds without one."""
-        rung = self._event.wait(timeout)
-        if rung:
-            self._event.clear()
-        return rung
+        return self._silence.acquire(timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX)))

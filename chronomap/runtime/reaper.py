@@ -7,6 +7,7 @@ threads has a daemon thread for it, started with the first deadline; an async ma
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -31,9 +32,9 @@ class ThreadReaper:
     def alarm(self) -> bool:
         """Look at the deadlines anew, starting the thread if need be."""
         self._bell.ring()
-        if not self._started and self._starting.acquire(False):  # noqa: FBT003
+        # At interpreter shutdown no thread starts any more, and none is needed; on Python 3.11 trying would wait for ever.
+        if not sys.is_finalizing() and not self._started and self._starting.acquire(False):  # noqa: FBT003
             self._started = True
-            # At interpreter shutdown no thread starts any more, and none is needed.
             with suppress(RuntimeError):
                 threading.Thread(target=self._run, name="chronomap-reaper", daemon=True).start()
         return True

@@ -39,7 +39,7 @@ class Service:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = weakref.ref(owner, lambda _: self._ring())  # an unused map may go, and takes its task along
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[tuple[Job, threading.Event | None]] = deque()  # with what tells a thread that waits for it
         self._task: Any = None
         self._bell: TaskBell | None = None
         self._ended: anyio.Event | None = None
@@ -69,14 +69,24 @@ class Service:
         self.ensure()
         return True
 
-    def spawn(self, job: Job) -> None:
-        """Have the owner task await something; call it on the map's loop."""
+    def spawn(self, job: Job, done: threading.Event | None = None) -> None:
+        """Have the owner task await something; call it on the map's loop. If that cannot be, ``done`` is set at once."""
         if (owner := self._owner()) is None or owner.closed:
-            log.error("async change callbacks were not called: the map has been closed")
+            self._drop(done, "the map has been closed")
             return
-        self.ensure()
-        self._jobs.append(job)
-        self._ring()
+        try:
+            self.ensure()
+        except RuntimeError as error:  # the loop is ending and takes no more tasks
+            self._drop(done, str(error))
+        else:
+            self._jobs.append((job, done))
+            self._ring()
+
+    @staticmethod
+    def _drop(done: threading.Event | None, reason: str) -> None:
+        log.error("async change callbacks were not called: %s", reason)
+        if done is not None:
+            done.set()
 
     def before_blocking(self) -> None:
         """Refuse a blocking call that would wait for async callbacks on the very loop it blocks."""
@@ -106,11 +116,11 @@ class Service:
         if port.leads_here():
             self.spawn(job)
             return
-        if not port.post(lambda: self.spawn(job)):
+        if not port.post(lambda: self.spawn(job, done)):
             log.error("async change callbacks were not called: their event loop has ended")
             return
         while not done.wait(0.2):
-            if not port.alive() or self._bell is None:
+            if not port.running() or self._bell is None:
                 log.error("async change callbacks were cut short: their event loop has ended")
                 return
 
@@ -119,7 +129,7 @@ class Service:
             async with anyio.create_task_group() as tasks:
                 while (owner := self._owner()) is not None and not owner.closed:
                     while self._jobs:
-                        tasks.start_soon(self._guard, self._jobs.popleft())
+                        tasks.start_soon(self._guard, self._jobs.popleft()[0])
                     due = owner.store.deadlines.next_due
                     if due <= owner.now():
                         reap(owner)
@@ -132,7 +142,8 @@ class Service:
         finally:
             if self._bell is bell:
                 self._bell = None
-                self._jobs.clear()
+                while self._jobs:
+                    self._drop(self._jobs.popleft()[1], "their event loop is ending")
                 if (owner := self._owner()) is not None:
                     owner.alarm_due = NEVER  # whoever needs a deadline next starts another owner task
             ended.set()

@@ -89,6 +89,13 @@ class _Stream(Generic[K, V]):
 
     @property
     def _open(self) -> bool:
+        """Whether more may come.
+
+        Raises:
+            ForkedError: If the stream was made before a fork; to end quietly would look like the end of changes.
+        """
+        if self._owner.closed and not self._closed:
+            self._owner.refuse_if_forked()
         return not self._closed and not self._owner.closed
 
     def _enter(self, ticket: Any) -> bool:
@@ -104,16 +111,20 @@ class _Stream(Generic[K, V]):
             watcher.who = (gate, ticket)
             gate.others[ticket] = None
             self._owner.store.interest.wait(watcher)
-        self._fulfil()
-        return self._open and not self._cursor.behind
+        if self._hopes:
+            self._fulfil()
+        return not (self._closed or self._owner.closed or self._cursor.behind)
 
     def _leave(self) -> None:
         """Take the ticket back."""
         ticket, self._ticket = self._ticket, None
-        if (gate := self._gate) is not None:
+        gate = self._gate
+        assert gate is not None  # noqa: S101 - it was entered there
+        if self._cursor.watcher is None:
             gate.sleepers.pop(ticket, None)
+        else:
             gate.others.pop(ticket, None)
-        self._cursor.awake()
+            self._cursor.awake()
 
     def _fulfil(self) -> None:
         """Tell those who wait for the stream to catch up."""
@@ -158,7 +169,7 @@ class ChangeStream(_Stream[K, V]):
     def __init__(self, owner: Owner, selection: Selection, since: int | None, initial: bool, pin: Callable[[], View]) -> None:
         super().__init__(owner, selection, since, initial, pin)
         self._budget = BUDGET
-        self._port: Any = None  # the loop it is read on
+        self._new_ticket: Any = None  # of the loop it is read on
 
     def __aiter__(self) -> Self:
         return self
@@ -171,7 +182,7 @@ class ChangeStream(_Stream[K, V]):
 
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
-        if self._closed or self._owner.closed:
+        if (self._closed or self._owner.closed) and not self._open:
             raise StopAsyncIteration
         self._budget -= 1
         if self._budget < 0:
@@ -181,31 +192,32 @@ class ChangeStream(_Stream[K, V]):
             change = await self._more(self._cursor.next, change)
         if self._hopes:
             self._fulfil()
-        found: Change[K, V] = change
-        return found
+        return change  # type: ignore[no-any-return]  # a cast is a call
 
     async def _more(self, read: Callable[[], Any], found: Any) -> Any:
         while found is None or found is PAUSE:
             if found is PAUSE:
                 await self._breathe()
             else:
-                await self._sleep()
-            if not self._open:
+                # Written out here and not a method: each await in between costs every wake of every watcher.
+                if self._new_ticket is None:
+                    self._come_to_this_loop()
+                ticket = self._new_ticket()
+                try:
+                    if self._enter(ticket):
+                        await ticket
+                finally:
+                    if self._ticket is ticket:
+                        self._leave()
+            if (self._closed or self._owner.closed) and not self._open:
                 raise StopAsyncIteration
             found = read()
         return found
 
-    async def _sleep(self) -> None:
-        if self._gate is None:
-            self._port = Port()
-            self._gate = self._owner.gate(self, self._port)
-        ticket = self._port.ticket()
-        try:
-            if self._enter(ticket):
-                await ticket
-        finally:
-            if self._ticket is ticket:
-                self._leave()
+    def _come_to_this_loop(self) -> None:
+        port = Port()
+        self._gate = self._owner.gate(self, port)
+        self._new_ticket = port.tickets()
 
     async def _breathe(self) -> None:
         self._budget = BUDGET

@@ -1,8 +1,7 @@
 """Failures that really happened to libraries of this kind, and the tests that fail without this library's answer.
 
 Each row: its number, what happened elsewhere, and the tests, some of which stand where their subject is tested.
-``test_index.py`` checks that they all exist and say so. 13 (writes that change nothing) and 15 (a failed sync of a
-journal) stand with what they are about.
+``test_index.py`` checks that they all exist and say so. 15 (a failed sync of a journal) stands with what it is about.
 
 ==  ====================================================================================================================
 1   A cancelled caller shifts everybody's replies, or hides an operation that was applied
@@ -60,6 +59,9 @@ journal) stand with what they are about.
 
     - tests/pitfalls/test_time.py::test_an_old_ttl_does_not_take_a_fresh_value
     - tests/pitfalls/test_time.py::test_a_ttl_over_a_lasting_value
+13  Writes that change nothing bloat the history (django-commons/django-simple-history#386)
+
+    - tests/runtime/test_hooks_and_conditions.py::test_a_put_of_what_is_there_already
 14  The newest state is lost at the edge of retention (etcd-io/etcd#19179, zopefoundation/ZODB#358)
 
     - tests/pitfalls/test_time.py::test_the_version_in_force_is_never_pruned

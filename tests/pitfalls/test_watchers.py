@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from chronomap import AsyncChronoMap, Change, ChronoMap, LaggedError, SyncChangeStream
-from chronomap.core.feed import RETAINED_COMMITS, TRIM_EVERY
+from chronomap.core.feed import RETAINED_CHANGES, SLACK
 
 from .stage import LONG
 
@@ -29,11 +29,11 @@ def test_slow_watchers_cost_nothing() -> None:
     cm.put("k", 0)
     half_way = cm.watch(since=0)
     assert next(half_way).value == 0
-    writes = RETAINED_COMMITS + 3 * TRIM_EVERY
+    writes = RETAINED_CHANGES + 3 * SLACK
     for number in range(1, writes):
         cm.put("k", number)
-    assert len(cm._store.feed.tail) < RETAINED_COMMITS + 2 * TRIM_EVERY, "the feed keeps what slow watchers have not seen"
-    assert not any(stream._cursor._buffer for stream in streams)
+    assert len(cm._store.feed.tail) < RETAINED_CHANGES + 2 * SLACK, "the feed keeps what slow watchers have not seen"
+    assert not any(stream._cursor._ready for stream in streams)
     for stream in [*streams, half_way]:
         reached = stream.revision
         with pytest.raises(LaggedError) as caught:
@@ -147,13 +147,13 @@ async def test_a_commit_just_before_the_watcher_sleeps() -> None:
     task_stream, thread_stream = cm.watch(), bridge.watch(timeout=LONG)
 
     def slip_in(stream: Any) -> None:
-        park = stream._park
+        enter = stream._enter
 
-        def late(bell: Any) -> Any:
+        def late(ticket: Any) -> Any:
             bridge.put("k", 1)
-            return park(bell)
+            return enter(ticket)
 
-        stream._park = late
+        stream._enter = late
 
     slip_in(task_stream)
     with anyio.fail_after(LONG):
@@ -195,12 +195,12 @@ def test_what_does_not_match_is_progress_too() -> None:
         cm.watch(where=lambda _: False, timeout=0),
         cm.watch("a", timeout=0, initial=True),
     ]
-    for number in range(RETAINED_COMMITS):
+    for number in range(RETAINED_CHANGES):
         cm.put("b", number)
     for stream in streams:
         assert list(stream) == []
         assert stream.revision == cm.revision
-    for number in range(2 * TRIM_EVERY):
+    for number in range(2 * SLACK):
         cm.put("b", number)
     assert cm._store.feed.floor > 0
     for stream in streams:
