@@ -115,11 +115,47 @@ class ForkedError(ChronoMapError, RuntimeError):
 
 
 class JournalError(ChronoMapError):
-    """The journal could not store a commit."""
+    """The journal could not store or read something; after a failed write it refuses more until it is reopened."""
+
+
+class JournalOpenError(JournalError):
+    """A file cannot be opened as a journal: the message says why, and what to do.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class JournalInUseError(JournalOpenError):
+    """Another process (or another map in this one) has the file open.
+
+    Attributes:
+        pid: The owner's process id; None if it did not get to write it down.
+        host: The machine or container in which that id means something.
+    """
+
+    def __init__(self, message: str, *, path: str = "", pid: int | None = None, host: str = "") -> None:
+        super().__init__(message, path=path)
+        self.pid = pid
+        self.host = host
 
 
 class CorruptJournalError(JournalError):
-    """A file does not hold what it should: it is damaged, or was not written by ChronoMap."""
+    """A file does not hold what it should: it is damaged, or was not written by ChronoMap.
+
+    Attributes:
+        problems: What is wrong, one line each.
+        safe: Everything up to this revision was read and found right.
+    """
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), safe: int = 0) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
+        self.safe = safe
 
 
 class MissingExtraError(ChronoMapError, ImportError):
