@@ -104,8 +104,9 @@ class _Stream(Generic[K, V]):
             watcher.who = (gate, ticket)
             gate.others[ticket] = None
             self._owner.store.interest.wait(watcher)
+        asleep = self._cursor.fall_asleep()
         self._fulfil()
-        return self._open and not self._cursor.behind
+        return self._open and asleep
 
     def _leave(self) -> None:
         """Take the ticket back."""
