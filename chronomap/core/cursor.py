@@ -94,6 +94,7 @@ class Cursor:
         self._view: View | None = None
         self._present: Iterator[Any] = iter(())
         self.watcher = selection.watcher()
+        self._asleep = False
 
     def begin_with(self, view: View) -> None:
         """First give out what a pinned view holds, then follow from there."""
@@ -109,7 +110,7 @@ class Cursor:
         if self._ready or self._view is not None:
             return self._done
         told, watcher = self._store.interest.told, self.watcher
-        if watcher is not None and watcher.post is not None and watcher in watcher.post.waiting:
+        if self._asleep and watcher is not None and watcher.post is not None and watcher in watcher.post.waiting:
             return max(self._position, told)  # any commit up to there would have ended its wait
         return self._position
 
@@ -118,10 +119,22 @@ class Cursor:
         """Whether there may be something to read."""
         return bool(self._ready) or self._position < self._store.revision or self._view is not None
 
+    def fall_asleep(self) -> bool:
+        """After the wait has begun: False if it must end at once, since there may be something to read.
+
+        A commit just before the wait did not touch the watcher, so only if there is none may ``awake`` skip anything.
+        """
+        self._asleep = not self.behind
+        return self._asleep
+
     def awake(self) -> None:
         """A wait has ended: what was committed during it, up to the touching commit if any, was of no concern."""
         interest, watcher = self._store.interest, self.watcher
+        asleep, self._asleep = self._asleep, False
         if watcher is None or watcher.post is None:
+            return
+        if not asleep:
+            interest.rest(watcher)
             return
         told = interest.told  # before the next look: a commit in between is read from the feed
         slept = told if watcher in watcher.post.waiting else watcher.touched_at - 1
@@ -209,7 +222,7 @@ class Cursor:
                 self._position = self._done = floor
                 return
         if not self._selection.resync:
-            raise LaggedError(self._done, floor)
+            raise LaggedError(self.revision, floor)
         view = self._pin()
         self.begin_with(view)
         record = Record("resync", None, MISSING, MISSING, view.timestamp, NEVER)

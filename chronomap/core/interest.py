@@ -126,8 +126,8 @@ class Interest:
         self.told = revision
 
     def _end(self, post: Post, revision: int) -> None:
-        while post.waiting:
-            watcher, _ = post.waiting.popitem()
-            watcher.touched_at = revision
+        for watcher in list(post.waiting):
+            watcher.touched_at = revision  # before its wait ends: it may look at any moment
+            post.waiting.pop(watcher, None)
             self.waiting.pop(watcher, None)
             self.touched.append(watcher)

@@ -111,9 +111,10 @@ class _Stream(Generic[K, V]):
             watcher.who = (gate, ticket)
             gate.others[ticket] = None
             self._owner.store.interest.wait(watcher)
+        asleep = self._cursor.fall_asleep()
         if self._hopes:
             self._fulfil()
-        return not (self._closed or self._owner.closed or self._cursor.behind)
+        return asleep and not (self._closed or self._owner.closed)
 
     def _leave(self) -> None:
         """Take the ticket back."""

@@ -1,0 +1,245 @@
+"""Fifty watchers of all kinds while tasks and threads write and the log is cut; and what parked watchers cost."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import tracemalloc
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from chronomap import AsyncChronoMap, Change, ChronoMap, ChronoMapError, LaggedError
+from chronomap.core.feed import as_commit
+from chronomap.testing import ManualClock
+
+KEYS = ["a1", "a2", "a3", "b1", "b2"]
+CHOICES: list[dict[str, Any]] = [
+    {},
+    {"key": "a1"},
+    {"prefix": "a"},
+    {"where": lambda change: change.revision % 3 == 0},
+    {"present_only": True},
+    {"latest_only": True},
+    {"prefix": "b", "latest_only": True},
+    {"prefix": "a", "present_only": True, "where": lambda change: not change.removed},
+]
+MODES = ["eager", "slow", "cut", "commits", "parked", "thread"]
+
+
+def wants(choice: dict[str, Any], change: Any) -> bool:
+    """The filter, said again in plain words."""
+    if "key" in choice and change.key != choice["key"]:
+        return False
+    if "prefix" in choice and not change.key.startswith(choice["prefix"]):
+        return False
+    if ("present_only" in choice or "latest_only" in choice) and not change.present:
+        return False
+    return "where" not in choice or bool(choice["where"](change))
+
+
+class Log:
+    """Every commit, written down before the feed lets go of it."""
+
+    def __init__(self, cm: Any) -> None:
+        self.feed = cm._store.feed
+        self.changes: list[Change[str, int]] = []
+        self.newest = 0
+        self._trim = self.feed.trim
+        self.feed.trim = self.trim
+
+    def trim(self) -> None:
+        """Write down, then cut."""
+        self.write_down()
+        self._trim()
+
+    def write_down(self) -> None:
+        """What is not here yet."""
+        for commit in map(as_commit, self.feed.tail):
+            if commit.revision > self.newest:
+                self.newest = commit.revision
+                self.changes += [Change(commit, index) for index in range(len(commit.records))]
+
+
+class Reader:
+    """One watcher: stretches of ``[since, until, changes]``, a new one after each LaggedError."""
+
+    def __init__(self, cm: Any, choice: dict[str, Any], mode: str, seed: random.Random) -> None:
+        self.cm, self.choice, self.mode, self.seed = cm, choice, mode, seed
+        self.stretches: list[tuple[int, int, list[Any]]] = []
+        self.begin(cm.revision)
+
+    def begin(self, since: int) -> None:
+        """A new stretch."""
+        self.since, self.seen = since, []
+        self.connect(since)
+
+    def connect(self, since: int) -> None:
+        """Go on; what was seen of a commit that was not complete comes again."""
+        self.seen = [change for change in self.seen if change.revision <= since]
+        options = {"timeout": 0.005} if self.mode == "thread" else {}
+        self.stream = self.cm.watch(since=since, **self.choice, **options)
+
+    def lag(self, error: LaggedError) -> None:
+        """The end of a stretch."""
+        assert error.since == self.stream.revision < error.oldest
+        self.stretches.append((self.since, error.since, self.seen))
+        self.begin(error.oldest)
+
+    async def read(self, half: anyio.Event) -> None:
+        """Read for ever."""
+        if self.mode == "parked":
+            await half.wait()
+        commits = self.stream.commits()
+        while True:
+            if self.mode == "slow" and self.seed.random() < 0.05:
+                await anyio.sleep(0.002)
+            try:
+                if self.mode == "commits":
+                    found = await anext(commits)
+                    assert len({change.revision for change in found}) == 1
+                    self.seen += found
+                elif self.mode == "cut":
+                    with anyio.move_on_after(self.seed.random() * 0.002):
+                        self.seen.append(await anext(self.stream))
+                    if self.seed.random() < 0.1:
+                        self.stream.close()
+                        self.connect(self.stream.revision)
+                else:
+                    self.seen.append(await anext(self.stream))
+            except LaggedError as error:
+                self.lag(error)
+                commits = self.stream.commits()
+
+    def read_in_thread(self, end: list[int]) -> None:
+        """Read until the end is known and reached."""
+        while not end or self.stream.revision < end[0]:
+            try:
+                self.seen.extend(self.stream)
+            except LaggedError as error:
+                self.lag(error)
+
+    def check(self, log: list[Any]) -> int:
+        """Every stretch is the filtered log; returns how many changes that were."""
+        self.stretches.append((self.since, self.stream.revision, self.seen))
+        for since, until, seen in self.stretches:
+            matching = [change for change in log if since < change.revision <= until and wants(self.choice, change)]
+            whole = [change for change in seen if change.revision <= until]
+            places = [(change.revision, change.index) for change in whole]
+            if "latest_only" not in self.choice:
+                assert places == [(change.revision, change.index) for change in matching]
+                assert whole == matching
+                continue
+            assert places == sorted(set(places))
+            assert set(places) <= {(change.revision, change.index) for change in matching}
+            if seen is self.seen:
+                assert {change.key: change for change in whole} == {change.key: change for change in matching}
+        return sum(len(stretch[2]) for stretch in self.stretches)
+
+
+def write(cm: Any, seed: random.Random, clock: ManualClock) -> list[Any]:
+    """One random command, as a method and its arguments."""
+    key, value = seed.choice(KEYS), seed.randrange(100)
+    return seed.choice(
+        [
+            [cm.put, key, value],
+            [cm.put, key, value, clock() + seed.choice([-5, 3])],
+            [cm.put, key, value, None, 4],
+            [cm.put_many, dict.fromkeys(KEYS, value)],
+            [cm.put_many, dict.fromkeys(KEYS, value)],
+            [cm.delete, key],
+            [cm.rollback, max(0, cm.revision - 3)],
+            [cm.prune_history, key, 5],
+            [clock.advance, 1],
+        ]
+    )
+
+
+@pytest.mark.anyio
+async def test_fifty_watchers_while_everything_happens(seed: random.Random) -> None:  # noqa: C901 - writers, readers, and the end
+    """Every stream is the filtered log, or ended in LaggedError and resumed where that said."""
+    clock = ManualClock()
+    cm = AsyncChronoMap[str, int](clock=clock, feed_retention=50)
+    bridge, log, half, end = cm.bridge(), Log(cm), anyio.Event(), list[int]()
+    readers = []
+    for number in range(50):
+        mode = "thread" if number < 5 else MODES[number % 5]
+        face: Any = bridge if mode == "thread" else cm
+        readers.append(Reader(face, CHOICES[number % len(CHOICES)], mode, seed))
+
+    def write_in_thread(number: int) -> None:
+        own = random.Random(number)
+        for _ in range(250):
+            with suppress(ChronoMapError):
+                method, *arguments = write(bridge, own, clock)
+                method(*arguments)
+
+    async def write_in_task(number: int) -> None:
+        own = random.Random(number)
+        for _ in range(250):
+            with suppress(ChronoMapError):
+                method, *arguments = write(cm, own, clock)
+                result = method(*arguments)
+                if method != clock.advance:
+                    await result
+            if own.random() < 0.3:
+                await anyio.lowlevel.checkpoint()
+
+    limiter = anyio.CapacityLimiter(10)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for reader in readers:
+                if reader.mode == "thread":
+                    group.start_soon(lambda one=reader: anyio.to_thread.run_sync(one.read_in_thread, end, limiter=limiter))
+                else:
+                    group.start_soon(reader.read, half)
+            async with anyio.create_task_group() as writers:
+                for _ in range(2):
+                    number = seed.getrandbits(30)
+                    writers.start_soon(lambda one=number: anyio.to_thread.run_sync(write_in_thread, one, limiter=limiter))
+                    writers.start_soon(write_in_task, seed.getrandbits(30))
+            for number in range(300):
+                await cm.put_many(dict.fromkeys(KEYS, number))
+            half.set()
+            await cm.put_many(dict.fromkeys(KEYS, -1))
+            end.append(cm.revision)
+            while any(reader.stream.revision < cm.revision for reader in readers):  # noqa: ASYNC110 - also threads'
+                await anyio.sleep(0.002)
+            group.cancel_scope.cancel()
+    log.write_down()
+    assert all(reader.check(log.changes) for reader in readers)
+    assert any(len(reader.stretches) > 1 for reader in readers)
+
+
+def growth(watchers: int, writes: int) -> int:
+    """The peak of memory while so many changes are written."""
+    cm = ChronoMap[str, int](feed_retention=1000)
+    streams = [cm.watch(since=0) if number % 2 else cm.watch(f"k{number}") for number in range(watchers)]
+    for number in range(3000):
+        cm.put("warm", number)
+    gc.collect()
+    tracemalloc.start()
+    for number in range(writes):
+        cm.put("k", number % 100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(streams) == watchers
+    return peak
+
+
+def test_parked_watchers_cost_no_memory() -> None:
+    """A hundred streams that are never read hold nothing of what is written."""
+    assert abs(growth(100, 50_000) - growth(0, 50_000)) < 300_000
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.skipif(os.environ.get("CHRONOMAP_SOAK") != "1", reason="CHRONOMAP_SOAK=1 runs it")
+def test_parked_watchers_cost_no_memory_soak() -> None:
+    """The same with a million changes."""
+    assert abs(growth(100, 1_000_000) - growth(0, 1_000_000)) < 300_000
