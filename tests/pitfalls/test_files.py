@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 import chronomap
 from chronomap import ChronoMap
+from chronomap.journal import UnsafePickleCodec
 
 PACKAGE = Path(chronomap.__file__).parent
 RUNS_CODE = {"eval", "exec", "compile", "__import__", "loads", "load"}
@@ -43,8 +45,11 @@ def test_a_save_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_nothing_is_evaluated() -> None:
-    """Row 17: no module calls ``eval``, ``exec`` or a loader that runs what it loads; the one unpickler is the gate's."""
-    calls, subclasses = 0, []
+    """Row 17: no module calls ``eval``, ``exec`` or a loader that runs what it loads; the one unpickler is the gate's.
+
+    But for the codec that says so in its name, which nothing but its user ever asks for.
+    """
+    calls, subclasses, trusting = 0, [], []
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "pickle.Unpickler" for base in node.bases):
@@ -54,9 +59,15 @@ def test_nothing_is_evaluated() -> None:
             calls += 1
             function = ast.unparse(node.func)
             module, _, name = function.rpartition(".")
+            if function == "pickle.loads" and path.name == "codec.py":
+                trusting.append(node.lineno)
+                continue
             assert not (name in RUNS_CODE and module in {"", *FROM_MODULES} and function != "load"), f"{path}: {function}"
             assert function not in {"pickle.Unpickler", "Unpickler", "os.system", "os.popen"}, f"{path}: {function}"
     assert subclasses == ["Reader"]
+    source = inspect.getsource(UnsafePickleCodec)
+    assert len(trusting) == 1
+    assert source.count("pickle.loads") == 1
     assert calls > 1000
 
 
