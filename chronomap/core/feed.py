@@ -69,11 +69,13 @@ class Feed:
         if spare <= SLACK:
             return
         most = len(tail) - PER_TURN
-        drop = 0 if self._more else min(spare, most)
+        drop = 0
         while self._more and drop < most and (first := size(tail[drop])) <= spare:
             spare -= first
             self._more -= first - 1
             drop += 1
+        if not self._more:  # what is left are commits of one change each
+            drop += min(spare, most - drop)
         if drop <= 0:
             return
         self.tail = tail[drop:]

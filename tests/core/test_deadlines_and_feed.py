@@ -138,6 +138,16 @@ def test_large_commits_count_by_their_changes() -> None:
     assert 100 <= sum(len(one.records) for one in feed.since(feed.floor)) <= 100 + SLACK
 
 
+def test_one_look_drops_all_that_may_go() -> None:
+    """A large commit before many small ones does not keep those."""
+    feed = Feed(retained=10)
+    feed.append(commit(1, 2))
+    for revision in range(2, 2050):
+        feed.append(commit(revision))
+    feed.trim()
+    assert len(feed.since(feed.floor)) == 10
+
+
 def test_everybody_is_shown_the_same_changes() -> None:
     """The changes of a commit are made once, for all who look; an erasure makes them anew, without the values."""
     feed = Feed()
