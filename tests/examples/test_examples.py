@@ -6,15 +6,13 @@ import json
 import runpy
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
+from service import Service
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -63,6 +61,17 @@ SHOWN = {
         "id: 2",
         "id: 3",
     ],
+    "live_page": [
+        "connected with Last-Event-ID None",
+        "  id: reset",
+        "  id 2: lamp=on door=shut",
+        "connected with Last-Event-ID 2",
+        "  id 3: lamp=dimmed door=open",
+        "  id 4: lamp=None",
+        "connected with Last-Event-ID 99",
+        "  id: reset",
+        "  id 4: door=open",
+    ],
 }
 
 
@@ -85,27 +94,6 @@ def test_output(name: str) -> None:
     lines = iter(run.stdout.splitlines())
     for expected in SHOWN[name]:
         assert expected in lines, run.stdout
-
-
-class Service:
-    """The web app behind a real server in a thread, on a port that was free."""
-
-    def __init__(self, create_app: Callable[[], Any]) -> None:
-        config = uvicorn.Config(create_app(), port=0, ws="none", lifespan="on", log_config=None)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            time.sleep(0.001)  # uvicorn offers nothing to wait for
-        host, port = self._server.servers[0].sockets[0].getsockname()
-        return f"http://{host}:{port}"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
 
 
 @pytest.fixture(scope="module")
