@@ -66,18 +66,18 @@ RESET = "event: reset\nid:\ndata: {}\n\n"
 """Forget everything. The empty id makes the browser forget its last one: cut off from here on, it must begin anew."""
 
 
-def follow(cm: AsyncChronoMap[str, Any], last_event_id: str | None) -> ChangeStream[str, Any]:
-    """What comes after an event; if there is none, or none of ours, all that is present and then what comes."""
+def follow(cm: AsyncChronoMap[str, Any], last_event_id: str | None) -> tuple[ChangeStream[str, Any], bool]:
+    """What comes after an event; if there is none, or none of ours, all that is present and then what comes (and True)."""
     if last_event_id:
         with suppress(ValueError):  # not a number, or a FutureRevisionError: from before a restart
-            return cm.watch(since=int(last_event_id), on_lag="resync")
-    return cm.watch(initial=True, on_lag="resync")
+            return cm.watch(since=int(last_event_id), on_lag="resync"), False
+    return cm.watch(initial=True, on_lag="resync"), True
 
 
-async def events(stream: ChangeStream[str, Any]) -> AsyncIterator[str]:
+async def events(stream: ChangeStream[str, Any], anew: bool) -> AsyncIterator[str]:
     """One event per commit."""
     revision = stream.revision
-    if not revision:
+    if anew:
         yield RESET
     async for changes in stream.commits():
         if changes[0].kind == "resync":  # fell behind, or was away for too long: the present comes next
@@ -99,8 +99,8 @@ class Events(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, stream: ChangeStream[str, Any]) -> None:
-        super().__init__(events(stream), headers={"Cache-Control": "no-store"})
+    def __init__(self, stream: ChangeStream[str, Any], anew: bool) -> None:
+        super().__init__(events(stream, anew), headers={"Cache-Control": "no-store"})
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +116,7 @@ async def page(_: Request) -> Response:
 
 async def changes(request: Request) -> Response:
     """GET /changes: for EventSource."""
-    return Events(follow(request.app.state.cm, request.headers.get("last-event-id")))
+    return Events(*follow(request.app.state.cm, request.headers.get("last-event-id")))
 
 
 async def write_item(request: Request) -> Response:
@@ -159,8 +159,9 @@ async def main() -> None:
 
     async def browse(last_event_id: str | None, count: int) -> None:
         print(f"connected with Last-Event-ID {last_event_id}")
-        async with follow(cm, last_event_id) as stream:
-            sent = events(stream)
+        stream, anew = follow(cm, last_event_id)
+        async with stream:
+            sent = events(stream, anew)
             for _ in range(count):
                 event = await anext(sent)
                 fields = dict(line.split(":", 1) for line in event.splitlines() if line)

@@ -181,6 +181,8 @@ class Cursor:
         while True:
             if (first := self.next()) is None or first is PAUSE:
                 return first
+            if first.kind == "resync":  # by itself, so that who finds it need not look through what is present
+                return [first]
             changes = [first]
             try:
                 while self._ready:
