@@ -731,7 +731,10 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         prefix: str | None = None,
         where: Callable[[Change[K, V]], object] | None = None,
     ) -> Replay[K, V]:
-        """The changes of the past again: ``async for change in cm.replay(): …``. See ``ChronoMap.replay``."""
+        """The changes of the past again: ``async for change in cm.replay(): …``. See ``ChronoMap.replay``.
+
+        They are put together in a worker thread, in which ``where`` is called too.
+        """
         selection = select(key, prefix, where, False, False, "raise")  # noqa: FBT003
         return Replay(self._pin(None, until), since, selection)
 

@@ -95,7 +95,11 @@ class _Reads(Readable[K, V]):
         return ((entry.timestamp, release(entry.value)) for entry in view.standing(key))
 
     def get_range(self, key: K, start_ts: Timestamp | None = None, end_ts: Timestamp | None = None) -> list[tuple[float, V]]:
-        """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now)."""
+        """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now).
+
+        Raises:
+            CompactedError: If a bound lies where everything has been pruned.
+        """
         start = -float("inf") if start_ts is None else seconds(start_ts)
         return self._pin().history(key, start, None if end_ts is None else seconds(end_ts))
 

@@ -108,7 +108,17 @@ class View:
         ]
 
     def history(self, key: Any, start: float = -NEVER, end: float | None = None) -> list[tuple[float, Any]]:
-        """``[(timestamp, value), …]`` of the same."""
+        """``[(timestamp, value), …]`` of the same.
+
+        Raises:
+            CompactedError: If it begins at a given timestamp, or ends at one, before which everything has been pruned.
+        """
+        timeline = self.timeline(key)
+        if timeline is not None and timeline.floor is not None:
+            oldest, until = timeline.timestamps[timeline.start], self.timestamp if end is None else end
+            reaches = until >= timeline.floor[0] and self.revision >= timeline.floor[1]
+            if reaches and (-NEVER < start < oldest or (end is not None and end < oldest)):
+                raise compacted(key, timeline)
         return [(entry.timestamp, release(entry.value)) for entry in self.standing(key, start, end)]
 
     def versions(self, key: Any, *, scheduled: bool = False) -> list[Version[Any, Any]]:

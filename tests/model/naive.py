@@ -237,9 +237,13 @@ class NaiveMap:
     def get_range(
         self, key: Key, start: float | None = None, end: float | None = None, *, now: float
     ) -> list[tuple[float, Any]]:
-        """Both bounds included (decision 4)."""
+        """Both bounds included (decision 4); a bound in what was pruned is refused, since something may have been there."""
         low = float("-inf") if start is None else start
         high = self.time(now) if end is None else end
+        if key in self.pruned and high >= self.pruned[key][0]:
+            oldest = min(v.timestamp for v in self.timeline[key])
+            if (start is not None and start < oldest) or (end is not None and end < oldest):
+                raise Compacted(key)
         return [(t, value) for t, value in self.list_history(key, high, self.revision) if t >= low]
 
     def latest(self, timestamp: float | None = None, *, now: float) -> dict[Key, Any]:

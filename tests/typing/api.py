@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import assert_type
 
-from chronomap import AsyncChronoMap, Change, ChronoMap, Retention, Snapshot, Version
+from chronomap import AsyncChronoMap, Change, ChronoMap, Retention, Snapshot, Version, meta
 
 
 def plain() -> None:
@@ -22,6 +22,12 @@ def plain() -> None:
     assert_type(cm.update("a", lambda number: number + 1), int)
     for change in cm.watch(prefix="a", timeout=0):
         assert_type(change, Change[str, int])
+    for changes in cm.watch("a", latest_only=True, on_lag="resync", timeout=0).commits():
+        assert_type(changes, list[Change[str, int]])
+    for past in cm.replay(since=1, until=2, key="a"):
+        assert_type(past.previous, int | None)
+    with meta(author="ann", attempt=2):
+        cm.put("a", 1, if_changed=True, meta={"reason": "because"})
     with cm.transaction() as tx:
         tx.put("a", 2)
     with cm.snapshot_context() as same:
@@ -37,5 +43,11 @@ async def awaited() -> None:
         assert_type(cm.bridge(), ChronoMap[str, bytes])
         async for change in cm.watch("a", initial=True):
             assert_type(change.value, bytes | None)
+        stream = cm.watch(prefix="a", present_only=True)
+        assert_type(await stream.caught_up(), int)
+        async for changes in stream.commits():
+            assert_type(changes, list[Change[str, bytes]])
+        async for past in cm.replay():
+            assert_type(past, Change[str, bytes])
         async with cm.transaction() as tx:
             await tx.put("a", b"2")
