@@ -13,14 +13,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from chronomap.runtime.ports import Port, ThreadBell
-
-FEW: Final = 2
-"""So many sleepers the writer wakes itself, on their own loop: they hear a turn of the loop earlier. With more of them, waking
-all for every single put costs more than it brings (a third of the deliveries at 100)."""
 
 
 class Gate(Protocol):
@@ -60,10 +56,7 @@ class LoopGate:
         self.users: WeakSet[Any] = WeakSet()
 
     def ring(self) -> None:
-        """Wake all sleepers: a few at once, many at the loop's next turn."""
-        if len(self.sleepers) <= FEW and self.port.wakes_at_once():
-            self._open()
-            return
+        """Wake all sleepers at the loop's next turn."""
         self.ringing = True
         self.port.soon(self._open)
 

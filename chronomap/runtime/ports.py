@@ -77,10 +77,6 @@ class Port:
             return False
         return True
 
-    def wakes_at_once(self) -> bool:
-        """Whether ``wake`` may be called right here: on asyncio's own thread, whoever is running there."""
-        return self._asyncio and threading.get_ident() == self.thread and not self._native.is_closed()
-
     def tickets(self) -> Callable[[], Awaitable[None]]:
         """What makes tickets: each may be awaited by a task of this loop, once, until ``wake``."""
         return self._native.create_future if self._asyncio else TrioTicket
