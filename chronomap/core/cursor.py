@@ -86,7 +86,8 @@ class Cursor:
         self._store = store
         self._selection = selection
         self._everything = selection.everything()
-        self._whole = self._everything and selection.where is None and not selection.latest_only  # and nothing present first
+        self._unfiltered = self._everything and selection.where is None and not selection.latest_only
+        self._whole = self._unfiltered  # as long as nothing present comes first
         self._pin = pin
         self._position = since  # up to here everything has been read
         self._done = since  # and up to here everything has been given out
@@ -242,7 +243,7 @@ class Cursor:
                 self._ready.append(Change(commit, 0))
         if len(keys) < SLICE:
             self._view = None
-            self._whole = self._everything and self._selection.where is None and not self._selection.latest_only
+            self._whole = self._unfiltered
             self._position = view.revision
             if not self._ready:
                 self._done = view.revision

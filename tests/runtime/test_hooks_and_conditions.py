@@ -12,7 +12,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from chronomap import AsyncChronoMap, ChronoMap, ChronoMapTypeError, ConflictError, Retention
+from chronomap import AsyncChronoMap, ChronoMap, ChronoMapTypeError, ClosedError, ConflictError, Retention
 from chronomap.runtime.ports import ThreadBell
 from chronomap.testing import ManualClock
 
@@ -55,8 +55,10 @@ async def test_closing_from_inside_an_async_callback() -> None:
     async with cm:
         cm.on_change(close)
         with anyio.fail_after(4):  # waiting for itself took five seconds
-            await anyio.to_thread.run_sync(cm.bridge().put, "k", 1)
+            assert await anyio.to_thread.run_sync(cm.bridge().put, "k", 1) == 1
             await closed.wait()
+    with pytest.raises(ClosedError):
+        await cm.get("k")
 
 
 class Uncopied:
