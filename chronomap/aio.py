@@ -581,7 +581,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         ``fn`` may be async. It runs again if somebody else changed the key meanwhile: let it have no side effects.
         """
         while True:
-            expected = self._store.in_force(key, self._owner.now()) if key in self else None
+            expected = self._view(None, None).identity(key)
             value = fn(await self.get(key, default=default))
             if inspect.isawaitable(value):
                 value = await value

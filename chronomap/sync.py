@@ -466,8 +466,7 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         ``fn`` runs outside any turn, and again if somebody else changed the key meanwhile: let it have no side effects.
         """
         while True:
-            now = self._owner.now()
-            expected = self._store.in_force(key, now) if key in self else None
+            expected = self._view(None, None).identity(key)
             value = fn(self.get(key, default=default))
             try:
                 self._do(self._store.put_if, key, self._capture(value), ttl, expected, meta=meta)

@@ -11,6 +11,11 @@ Then the timelines are settled again and the indexes follow. A plain put leaves 
 recency of keys: they catch up in a batch (``fold``) when somebody looks or after ``FOLD_EVERY`` commits, which costs half.
 
 An interruption half-way (a KeyboardInterrupt, no memory) is undone before anything else happens.
+
+A durable map's chronicle **gathers**: commits are applied one on top of the other without being published, until the journal
+has them all (a *group*). Commands plan at the ``head``, the newest applied revision; readers stay at ``revision``, the newest
+published one. ``publish`` shows the group to everybody in one step, ``withdraw`` leaves nothing of it. The group is what the
+feed holds beyond ``revision``. Elsewhere both revisions are one.
 """
 
 from __future__ import annotations
@@ -18,12 +23,12 @@ from __future__ import annotations
 import weakref
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
 
-from chronomap.core.expiry import SWEEP_FROM, Deadlines, Promise
+from chronomap.core.expiry import SWEEP_FROM, Deadlines, Occasion, Promise
 from chronomap.core.feed import RETAINED_CHANGES, Feed, PlainCommit, as_commit
 from chronomap.core.interest import Interest
 from chronomap.core.ledger import ORDINARY, Ledger, Note
@@ -38,6 +43,9 @@ from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevi
 
 FOLD_EVERY: Final = 1024
 """Plain puts after which the indexes catch up, so that nobody who looks waits for more."""
+
+Start = tuple[tuple[float, int], tuple[float, int]]
+"""The timestamp and revision of a key's oldest version that is kept; the smallest of each that was ever forgotten."""
 
 
 class Chronicle:
@@ -62,8 +70,24 @@ class Chronicle:
         self._pins: weakref.WeakSet[View] = weakref.WeakSet()
         self._aging: dict[Any, float] = {}  # when a key will next be pruned by age
         self._open: PlainCommit | None = None  # while it is being applied
+        self._publishing: list[Commit] = []  # while the indexes are brought up to date with it
+        self.gathers = False  # commits wait for a journal before they are published
+        self.elaborate = retention is not None  # a plain put needs more than its place
+        self._admit: Callable[[Iterable[Record]], None] | None = None  # refuses what the journal could not keep
+        self.cuts: dict[Any, Start] = {}  # where the history of keys now begins that were pruned, for the journal
+        self._falling = NEVER  # when the first thing fell due that the group commits
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> int:
+        """The newest revision that has been applied, published or not: what commands build on."""
+        return self.feed.head
+
+    @property
+    def next_due(self) -> float:
+        """When something falls due, or fell due that nobody sees committed yet."""
+        return min(self.deadlines.next_due, self._falling)
 
     def view(self, now: float, timestamp: float | None = None, revision: int | None = None) -> View:
         """The map at (timestamp, revision), by default (now, newest). Not pinned: pruning may reach it."""
@@ -94,19 +118,19 @@ class Chronicle:
         return 0 if timeline is None else timeline.changed
 
     def held(self, key: Any, timestamp: float) -> Any:
-        """The kept value in force at a timestamp as far as is known now, or MISSING (also where pruned)."""
+        """The kept value in force at a timestamp, for a command, or MISSING (also where pruned)."""
         if (timeline := self.timelines.get(key)) is None:
             return MISSING
         try:
-            entry = timeline.find(timestamp, self.revision)
+            entry = timeline.find(timestamp, self.head)
         except Pruned:
             return MISSING
         return entry.value if entry is not None and entry.holds(timestamp) else MISSING
 
     def in_force(self, key: Any, now: float) -> tuple[float, int] | None:
-        """The timestamp and revision of the version that holds now: its identity. None if the key is missing."""
+        """The identity of the version that holds now, for a command: its timestamp and revision. None if the key is missing."""
         timeline = self.timelines.get(key)
-        entry = None if timeline is None else timeline.find(now, self.revision)
+        entry = None if timeline is None else timeline.find(now, self.head)
         return entry[:2] if entry is not None and entry.holds(now) else None
 
     def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:
@@ -137,9 +161,13 @@ class Chronicle:
             self._settle(now)
         return now
 
+    def look(self, now: float) -> float:
+        """Start a turn that only reads: now. Where commits wait for a journal, what fell due is left to those that write."""
+        return max(now, self.instant) if self.gathers else self.begin(now)
+
     def pin(self, now: float, timestamp: float | None = None, revision: int | None = None) -> View:
         """A view that no pruning reaches while somebody holds it. O(1)."""
-        view = self.view(self.begin(now), timestamp, revision)
+        view = self.view(self.look(now), timestamp, revision)
         self._pins.add(view)
         return view
 
@@ -149,7 +177,7 @@ class Chronicle:
         if not behind:
             return
         instants = [commit[1] for commit in behind]
-        if type(behind[-1]) is Commit:  # the last one at most: whatever is not a plain put has this done at once
+        while behind and type(behind[-1]) is Commit:  # at the end: whatever is not a plain put has this done at once
             behind.pop()
         if behind:
             last = behind[-1]
@@ -162,10 +190,12 @@ class Chronicle:
 
     def _commit(self, now: float, records: tuple[Record, ...]) -> int:
         """Apply a command's records under one new revision and return it; without records there is nothing to commit."""
-        return self._apply(now, records, self._meta) if records else self.revision
+        return self._apply(now, records, self._meta) if records else self.head
 
     def _apply(self, now: float, records: tuple[Record, ...], meta: Meta) -> int:
-        revision = self.revision + 1
+        if self._admit is not None:
+            self._admit(records)
+        revision = self.head + 1
         timelines = self.timelines
         self._open = Commit(revision, now, records, meta)
         try:
@@ -186,13 +216,44 @@ class Chronicle:
             self._write_down(commit)
             self.instant = now
             self.feed.append(commit)
-            self.revision = revision
-            self._finish(commit)
+            if not self.gathers:
+                self.revision = revision
+                self._finish([commit])
         except BaseException:
             self._recover()
             raise
         self._open = None
         return revision
+
+    def gather(self, admit: Callable[[Iterable[Record]], None]) -> None:
+        """From now on only apply commits, if they are admitted, and leave it to somebody else to publish them."""
+        self._admit = admit
+        self.gathers = self.elaborate = True
+
+    def publish(self) -> list[Commit]:
+        """Show everybody the group, which the journal has now."""
+        self._publishing = self.feed.since(self.revision)
+        if self._publishing:
+            self._falling = NEVER
+            self.revision = self._publishing[-1].revision
+        return self._end_publishing()
+
+    def _end_publishing(self) -> list[Commit]:
+        if group := self._publishing:
+            self._finish(group)
+        self._publishing = []
+        return group
+
+    def withdraw(self) -> list[Commit]:
+        """Leave nothing of the group, which the journal could not take; only its instant stays."""
+        group = self.feed.since(self.revision)
+        self._falling = NEVER
+        self._undo(group)
+        for commit in group:
+            for record in commit.records:
+                if record.kind in ("expire", "activate"):
+                    self._promise_again(record)
+        return group
 
     def _late_in_force(self, now: float, revision: int, records: tuple[Record, ...]) -> frozenset[int]:
         """The places of the records that are dated before now and decide all the same what is held now."""
@@ -214,35 +275,40 @@ class Chronicle:
             kind = "expire"
             for record in commit.records:
                 if record.kind == "activate":
-                    entry = self.timelines[record.key].find(record.timestamp, self.revision)
+                    entry = self.timelines[record.key].find(record.timestamp, commit.revision)
                     activated.append((record.key, record.timestamp, 0 if entry is None else entry.revision))
         note = Note(None if kind in ORDINARY else kind, commit.meta, tuple(activated))
         self.ledger.write_down(commit.revision, note, len(commit.records) - len(activated))
 
-    def _finish(self, commit: Commit) -> None:
-        """Bring the indexes up to date with a published commit. May be repeated."""
-        revision, now = commit.revision, commit.instant
+    def _finish(self, commits: list[Commit]) -> None:
+        """Bring the indexes up to date with commits that were published together. May be repeated."""
         self.fold()
-        for kind, key, value, _, timestamp, expires_at in commit.records:
-            if kind == "erase":
-                self._scrub(key, now, revision)
-            timeline = self.timelines[key]
-            timeline.settle(now, revision)
-            if timeline.settled is not UNSETTLED and timeline.settled is timeline.values[-1]:
-                if timeline.settled is MISSING:
-                    self.recency.remove(key)
-                else:
-                    self.recency.place(key, timeline.timestamps[-1], timeline.revisions[-1])
-            else:
-                self._place(key, timeline, now)
-            if kind != "activate" and value is not CANCELLED:
-                self._promise(key, timestamp, revision, expires_at, now)
-            if self.retention is not None:
-                self._retain(key, now)
+        last = commits[-1]
+        for revision, instant, records, _, _ in commits:
+            for kind, key, value, _, timestamp, expires_at in records:
+                if kind == "erase":
+                    self._scrub(key, instant, revision)
+                self._index(key, last.instant)
+                if kind != "activate" and value is not CANCELLED:
+                    self._promise(key, timestamp, revision, expires_at, instant)
+                if self.retention is not None:
+                    self._retain(key, last.instant)
+            if self.interest.waiting:
+                self.interest.touch(revision, [record.key for record in records])
         if len(self.deadlines) >= SWEEP_FROM:
             self.deadlines.sweep(self._stands)
-        if self.interest.waiting:
-            self.interest.touch(revision, [record.key for record in commit.records])
+
+    def _index(self, key: Any, now: float) -> None:
+        """Settle a key that was written, and give it its place among those that are present."""
+        timeline = self.timelines[key]
+        timeline.settle(now, self.revision)
+        if timeline.settled is not UNSETTLED and timeline.settled is timeline.values[-1]:
+            if timeline.settled is MISSING:
+                self.recency.remove(key)
+            else:
+                self.recency.place(key, timeline.timestamps[-1], timeline.revisions[-1])
+        else:
+            self._place(key, timeline, now)
 
     def _scrub(self, key: Any, now: float, revision: int) -> None:
         """Leave nothing of an erased key but a tombstone, here, in the feed and in every snapshot."""
@@ -255,6 +321,7 @@ class Chronicle:
         for view in self._pins:
             view.kept[key] = empty
         self.feed.erase(key)
+        self.cuts.pop(key, None)
         self.erased[key] = revision
 
     def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
@@ -274,27 +341,43 @@ class Chronicle:
         else:
             self.recency.remove(key)
 
+    def _promise_again(self, record: Record) -> None:
+        """What a record said has fallen due has to be committed yet."""
+        timeline = self.timelines.get(record.key)
+        entry = None if timeline is None else timeline.find(record.timestamp, self.revision)
+        if entry is not None:
+            occasion: Occasion = "expire" if record.kind == "expire" else "activate"
+            self.deadlines.add(record.timestamp, occasion, record.key, entry.timestamp, entry.revision)
+
     def _recover(self) -> None:
-        """After an interruption: finish the open commit if it was published, else leave nothing of it."""
+        """After an interruption: finish what was published, and leave nothing of a commit that was not."""
         if self._open is None:
             return
         commit = as_commit(self._open)
         if commit.revision == self.revision:
-            self._finish(commit)
-            self._open = None
-            return
-        self.feed.cut_after(self.revision)
-        self.ledger.strike(commit.revision)
-        for key in [record.key for record in commit.records]:
-            if (timeline := self.timelines.get(key)) is None:
-                continue
-            rest = timeline.without(self.revision + 1)
-            if not len(rest) and rest.floor is None:
-                del self.timelines[key]
-                continue
-            self.timelines[key] = rest
-            rest.settle(self.instant, self.revision)
+            self._finish([commit])
+        else:
+            self._undo([commit])
         self._open = None
+
+    def _undo(self, commits: list[Commit]) -> None:
+        """Leave nothing of the newest commits, which were not published."""
+        if not commits:
+            return
+        before = commits[0].revision - 1
+        self.feed.cut_after(before)
+        for commit in commits:
+            self.ledger.strike(commit.revision)
+            for key in [record.key for record in commit.records]:
+                if (timeline := self.timelines.get(key)) is None:
+                    continue
+                rest = timeline.upto(before)
+                if not len(rest) and rest.floor is None:
+                    del self.timelines[key]
+                    continue
+                self.timelines[key] = rest
+                if before == self.revision:
+                    rest.settle(self.instant, before)
 
     # -- what falls due ------------------------------------------------------------------------------------------------
 
@@ -315,6 +398,8 @@ class Chronicle:
                         records.append(Record("activate", promise.key, entry.value, before, due, entry.expires_at))
             if records:
                 self._apply(now, tuple(records), NOTHING)
+                if self.gathers:
+                    self._falling = min(self._falling, records[0].timestamp)
         except BaseException:
             if self.deadlines.next_due > now:
                 self.deadlines.give_back(promises)
@@ -332,7 +417,7 @@ class Chronicle:
         if (timeline := self.timelines.get(promise.key)) is None:
             return None
         try:
-            entry = timeline.find(promise.due, self.revision)
+            entry = timeline.find(promise.due, self.head)
         except Pruned:
             return None
         if entry is not None and entry.timestamp == promise.timestamp and entry.revision == promise.revision:
@@ -385,7 +470,9 @@ class Chronicle:
             view.kept.setdefault(key, timeline.frozen())
         gone = zip(timestamps[before:start], timeline.revisions[before:start], strict=True)
         self.pruned_to = max(self.pruned_to, self.ledger.forget(key, gone))
-        self.timelines[key] = timeline.prune(start)
+        kept = self.timelines[key] = timeline.prune(start)
+        if self.gathers and kept.floor is not None:
+            self.cuts[key] = (kept.timestamps[kept.start], kept.revisions[kept.start]), kept.floor
         return start - before
 
     # -- loading -------------------------------------------------------------------------------------------------------
@@ -425,7 +512,8 @@ class Chronicle:
 
     def check(self, now: float) -> None:
         """Verify every invariant (slow; for tests)."""
-        assert self._open is None
+        assert self._open is None and not self._publishing
+        assert self.head == self.revision
         self.fold()
         assert len(self.ledger) == self.revision
         assert list(self.ledger.instants) == sorted(self.ledger.instants)

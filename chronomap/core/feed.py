@@ -57,6 +57,12 @@ class Feed:
         """The revision before the oldest commit retained."""
         return self._state[0]
 
+    @property
+    def head(self) -> int:
+        """The revision of the newest commit retained, or of the floor."""
+        floor, commits = self._state
+        return floor + len(commits)
+
     def append(self, commit: PlainCommit) -> None:
         """Add the next commit."""
         self.tail.append(commit)

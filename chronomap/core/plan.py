@@ -65,7 +65,7 @@ def delete(store: Chronicle, key: Any, now: float, timestamp: Timestamp | None, 
 
 def _ends_at(store: Chronicle, key: Any, timestamp: float) -> bool:
     timeline = store.timelines.get(key)
-    entry = None if timeline is None else timeline.find(timestamp, store.revision)
+    entry = None if timeline is None else timeline.find(timestamp, store.head)
     return entry is not None and entry.value is MISSING and entry.timestamp == timestamp
 
 
@@ -76,14 +76,14 @@ def unschedule(  # noqa: PLR0917
     timeline = store.timelines.get(key)
     if timeline is None or timeline.timestamps[-1] <= now:
         return []
-    ahead = dict.fromkeys(entry.timestamp for entry in timeline.standing(store.revision, after=after))
+    ahead = dict.fromkeys(entry.timestamp for entry in timeline.standing(store.head, after=after))
     return [Record(kind, key, CANCELLED, store.held(key, when), when, NEVER) for when in ahead if only in (None, when)]
 
 
 def take_over(store: Chronicle, key: Any, entry: Entry, now: float) -> Record | None:
     """Another map's present value over ours; None if ours is equal."""
     timeline = store.timelines.get(key)
-    ours = None if timeline is None else timeline.find(now, store.revision)
+    ours = None if timeline is None else timeline.find(now, store.head)
     if ours is not None and ours.holds(now) and ours.equals(entry):
         return None
     return version(store, key, entry.value, now, entry.expires_at, "merge")
@@ -95,7 +95,7 @@ def unite(store: Chronicle, key: Any, entry: Entry) -> Record | None:
     if timeline is not None:
         if timeline.floor is not None and entry.timestamp < timeline.timestamps[timeline.start]:
             return None
-        there = timeline.standing(store.revision, entry.timestamp, nextafter(entry.timestamp, -NEVER))
+        there = timeline.standing(store.head, entry.timestamp, nextafter(entry.timestamp, -NEVER))
         if any(ours.equals(entry) for ours in there):
             return None
     return version(store, key, entry.value, entry.timestamp, entry.expires_at, "merge")
@@ -136,7 +136,7 @@ def _planned(store: Chronicle, own: dict[float, Record], key: Any, when: float) 
     """Whether what a transaction wrote so far would make a key hold a value at a timestamp."""
     newest = max((at for at in own if at <= when), default=None)
     timeline = store.timelines.get(key)
-    entry = None if timeline is None else timeline.find(when, store.revision)
+    entry = None if timeline is None else timeline.find(when, store.head)
     return (
         newest is not None
         and own[newest].value is not MISSING
@@ -167,14 +167,12 @@ def moved(store: Chronicle, key: Any, base: View, now: float) -> bool:
     """Whether a key reads otherwise than it did in a transaction's base view."""
     if store.changed(key) > base.revision:
         return True
-    before = base.entry(key)
-    identity = before[:2] if before is not None and before.holds(base.timestamp) else None
-    return store.in_force(key, now) != identity
+    return store.in_force(key, now) != base.identity(key)
 
 
 def conflict(store: Chronicle, message: str, keys: list[Any], now: float) -> NoReturn:
     """Raise; the error makes its copy of the version in force when somebody asks, outside the turn."""
-    view = store.view(now)
+    view = View(store, now, store.head)
     entry = view.entry(keys[0])
     raise ConflictError(
         message,
@@ -188,7 +186,7 @@ def unchanged(store: Chronicle, record: Record) -> bool:
     """Whether a record would say what the key holds already: a value of the same type, equal, for as long."""
     if (timeline := store.timelines.get(record.key)) is None:
         return False
-    entry = timeline.find(record.timestamp, store.revision)
+    entry = timeline.find(record.timestamp, store.head)
     return (
         entry is not None
         and entry.holds(record.timestamp)

@@ -64,7 +64,7 @@ def _check_untouched(store: Chronicle, now: float, first: dict[Any, int], own: s
 
 def _later(store: Chronicle, first: dict[Any, int]) -> Iterator[tuple[Any, int]]:
     """The keys with the revisions that wrote them later. O(commits since) while the feed retains them."""
-    if (since := min(first.values(), default=store.revision)) >= store.feed.floor:
+    if (since := min(first.values(), default=store.head)) >= store.feed.floor:
         for commit in store.feed.since(since):
             for record in commit.records:
                 if record.key in first and record.kind not in ("activate", "expire"):
@@ -83,7 +83,7 @@ def _restore(  # noqa: PLR0917 - two private functions of this module
     """What brings a key back to how it stood at (now and later, as_of)."""
     timeline = store.timelines[key]
     try:
-        before, present = known.find(now, as_of), timeline.find(now, store.revision)
+        before, present = known.find(now, as_of), timeline.find(now, store.head)
     except Pruned:
         raise compacted(key, timeline) from None
     held = MISSING if present is None or not present.holds(now) else present.value
@@ -92,9 +92,9 @@ def _restore(  # noqa: PLR0917 - two private functions of this module
             yield Record(kind, key, before.value, held, now, before.expires_at)
     elif held is not MISSING:
         yield Record(kind, key, MISSING, held, now, NEVER)
-    learned = (entry.timestamp for entry in timeline.entries(store.revision, after=now) if entry.revision > as_of)
+    learned = (entry.timestamp for entry in timeline.entries(store.head, after=now) if entry.revision > as_of)
     for when in dict.fromkeys(learned):
-        if known.at_exactly(when, as_of) is not None or timeline.at_exactly(when, store.revision) is not None:
+        if known.at_exactly(when, as_of) is not None or timeline.at_exactly(when, store.head) is not None:
             yield _rewrite(store, key, when, as_of, kind, known)
 
 
@@ -103,7 +103,7 @@ def _withdraw(store: Chronicle, key: Any, as_of: int, revisions: set[int]) -> It
     timeline = store.timelines[key]
     back_dated = (
         entry.timestamp
-        for entry in timeline.entries(store.revision)
+        for entry in timeline.entries(store.head)
         if entry.revision in revisions and entry.timestamp < store.instant_of(entry.revision)
     )
     for when in dict.fromkeys(back_dated):

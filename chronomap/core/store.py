@@ -11,6 +11,7 @@ revision 1 and returns 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from heapq import nlargest
 from typing import Any, Final
 
 from chronomap.core import plan, rewind
@@ -18,7 +19,7 @@ from chronomap.core.chronicle import FOLD_EVERY, Chronicle
 from chronomap.core.feed import RETAINED_CHANGES
 from chronomap.core.meta import NOTHING, Meta, joined
 from chronomap.core.plan import ANY
-from chronomap.core.records import CANCELLED, NEVER, Entry, Record
+from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED
 from chronomap.core.timestamps import Timestamp, seconds
@@ -85,14 +86,14 @@ class Store(Chronicle):
 
     def _commit_once(self, now: float, key: Any, records: tuple[Record, ...], request_id: Any) -> int:
         """Commit and remember the request; before, so that an interruption cannot come between."""
-        revision = self.revision + len(records)
+        revision = self.head + len(records)
         self._requests[request_id] = (key, revision)
         self._meta = joined(self._meta, (("request_id", request_id),))
         try:
             self._commit(now, records)
         finally:
             self._meta = NOTHING
-            if revision > self.revision:
+            if revision > self.head:
                 del self._requests[request_id]
         if len(self._requests) > REMEMBERED_REQUESTS:
             del self._requests[next(iter(self._requests))]
@@ -108,7 +109,7 @@ class Store(Chronicle):
         if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
             now = self.begin(now)
         timeline = self.timelines.get(key)
-        if timeline is None or (previous := timeline.settled) is UNSETTLED or self.retention is not None:
+        if timeline is None or (previous := timeline.settled) is UNSETTLED or self.elaborate:
             revision = self._commit(now, (plan.version(self, key, value, now, NEVER),))
             self.writes += 1
             return revision
@@ -315,22 +316,31 @@ class Store(Chronicle):
         expired, self.expired = self.expired, 0
         return expired
 
+    def withdraw(self) -> list[Commit]:
+        """See ``Chronicle``; a retry of one of its requests is not answered as if it had been carried out."""
+        group = super().withdraw()
+        for commit in group:
+            self._requests.pop(dict(commit.meta).get("request_id"), None)
+        return group
+
     def count(self, now: float) -> int:
-        """How many keys are present. O(1) and what ``fold`` takes."""
-        self.begin(now)
+        """How many keys are present. O(1) and what ``fold`` takes; O(keys) while something due is not committed."""
+        now = self.look(now)
         self.fold()
-        return len(self.recency)
+        return len(self.recency) if now < self.next_due else sum(1 for _ in self.view(now).scan())
 
     def latest_keys(self, now: float, n: int) -> list[tuple[Any, float, Any]]:
-        """The n present keys with the newest timestamps, newest first: ``(key, timestamp, kept value)``."""
-        now = self.begin(now)
+        """The n present keys with the newest timestamps, newest first: ``(key, timestamp, kept value)``.
+
+        O(n log m), m back-dated keys; O(keys) while something due is not committed.
+        """
+        now = self.look(now)
         self.fold()
-        found = []
-        for key in self.recency.top(n, lambda key: self.in_force(key, now)):
-            entry = self.timelines[key].find(now, self.revision)
-            if entry is not None:
-                found.append((key, entry.timestamp, entry.value))
-        return found
+        view = self.view(now)
+        keys = self.recency.top(n, view.identity) if now < self.next_due else [key for key, _ in view.scan()]
+        entries = [(key, entry) for key in keys if (entry := view.entry(key)) is not None]
+        newest = nlargest(n, entries, key=lambda found: found[1][:2])
+        return [(key, entry.timestamp, entry.value) for key, entry in newest]
 
     def prune(self, now: float, keys: Iterable[Any] | None, keep_last: int | None, older_than: float | None) -> int:
         """Forget old versions of some keys (None: all); returns how many."""

@@ -182,10 +182,10 @@ class Timeline:
         part.changed = self.changed
         return part
 
-    def without(self, revision: int) -> Timeline:
-        """A timeline that never heard of that revision (to leave nothing of an interrupted commit)."""
+    def upto(self, revision: int) -> Timeline:
+        """A timeline that never heard of anything after a revision (to leave nothing of commits that came to nothing)."""
         rest = self._slice(self.start, self.start)
-        for entry in self.entries(revision - 1):
+        for entry in self.entries(revision):
             rest._append(*entry)
         rest.ordered = self.ordered
         rest.changed = max(rest.revisions, default=0)

@@ -82,6 +82,11 @@ class View:
         entry = self.entry(key)
         return entry.value if entry is not None and entry.holds(self.timestamp) else MISSING
 
+    def identity(self, key: Any) -> tuple[float, int] | None:
+        """The timestamp and revision of the version that holds; None if the key is missing."""
+        entry = self.entry(key)
+        return entry[:2] if entry is not None and entry.holds(self.timestamp) else None
+
     def get(self, key: Any, default: Any = None) -> Any:
         """The value in force, or the default."""
         value = self.held(key)

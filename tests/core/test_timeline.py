@@ -156,9 +156,9 @@ def test_frozen_outlives_pruning() -> None:
         timeline.find(1, 10)
 
 
-def test_without() -> None:
-    """Taking a revision out again leaves what was there before it."""
-    timeline = build(*EXAMPLE).without(4)
+def test_upto() -> None:
+    """Taking the newest revision out again leaves what was there before it."""
+    timeline = build(*EXAMPLE).upto(3)
     timeline._check()
     assert timeline.values == [1, 3, 2]
     assert timeline.changed == 3
