@@ -113,6 +113,8 @@ class Journal(Protocol):
     def check(self, records: Iterable[Record]) -> None:
         """Refuse keys and values that would not come back as they are, before anything changes. Any thread.
 
+        ``append`` need not encode again what has been checked since the one before, if it gets the same tuple of records.
+
         Raises:
             ChronoMapTypeError: If a type cannot be kept exactly, or something is nested too deeply.
             ChronoMapValueError: If a key has a NaN in it.
