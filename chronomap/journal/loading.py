@@ -23,7 +23,7 @@ from chronomap.errors import ChronoMapValueError, CorruptJournalError
 from chronomap.journal.codec import Codec, decode_key
 from chronomap.journal.log import COLUMNS, UNREADABLE, Pace, damaged, is_whole, value_of
 from chronomap.journal.protocol import Contents, Position, Progress, Pruned
-from chronomap.journal.reading import add, arrange, complete, owned, resident_part, timeline_of
+from chronomap.journal.reading import NOT_LOADED, Telling, add, annotate, arrange, complete, owned, resident_part, timeline_of
 from chronomap.journal.schema import PLAIN_PUT, cut_checksum, record_head
 from chronomap.journal.state import State
 
@@ -102,6 +102,10 @@ def load(  # noqa: PLR0917 - where from, then how
         for text in full.disordered | cuts.keys():
             if (key := full.keys.get(text, MISSING)) is not MISSING:
                 contents.timelines[key] = arrange(contents.timelines[key], cuts.get(text))
+        contents.pruned_to = state.pruned_to
+        own_cuts = {full.keys[text]: cut for text, cut in cuts.items() if text in full.keys}
+        told = [record._replace(key=full.keys.get(record.key, MISSING)) for record in full.telling.records]
+        annotate(contents, told, pace.metas, own_cuts)
         if limits is not None:
             _fill_in(connection, codec, contents, *limits, share=share)
     return contents
@@ -119,6 +123,7 @@ def _fill_in(connection: Any, codec: Codec, contents: Contents, resident: Retent
         contents.timelines[key] = whole
         if more:
             contents.partial.add(key)
+            whole.floor = NOT_LOADED
 
 
 def _fetch(connection: Any, codec: Codec, number: int, *, share: bool) -> Entry:
@@ -142,6 +147,7 @@ class _Pass:
         keys: By their canonical text.
         firsts: The key (its text) of the first record of commits with which something is noted.
         disordered: The keys (their texts) that got a version dated before another.
+        telling: The records of commits that may have something to tell; they have the texts of keys.
     """
 
     def __init__(self, codec: Codec, contents: Contents, pace: Pace, *, share: bool, sketch: bool) -> None:
@@ -153,6 +159,7 @@ class _Pass:
         self.keys: dict[bytes, Any] = {}
         self.firsts: dict[int, bytes] = {}
         self.disordered: set[bytes] = set()
+        self.telling = Telling()
         self._timelines: dict[bytes, Timeline] = {}
         self._decode_all = getattr(codec, "decode_all", lambda texts: [*map(codec.decode, texts)])
 
@@ -216,8 +223,9 @@ class _Pass:
         if not is_whole(row):
             raise damaged(row, pace.newest)
         pace.step(revision, checksum, timestamp if instant is None else instant)
-        if revision in pace.metas:
+        if noted := revision in pace.metas:
             self.firsts.setdefault(revision, text)
+        self.telling.meet(revision, kind, text, timestamp, noted=noted)
         if kind == "activate":
             return
         if (timeline := self._timelines.get(text)) is None or kind == "erase":

@@ -13,7 +13,7 @@ from chronomap.core.values import MISSING, bare
 from chronomap.errors import ClosedError, JournalError, JournalInUseError, LaggedError
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
 from chronomap.journal.protocol import Contents, Cut, Position, Progress, Pruned
-from chronomap.journal.reading import add, arrange, complete, owned, resident_part, timeline_of
+from chronomap.journal.reading import NOT_LOADED, Telling, add, annotate, arrange, complete, owned, resident_part, timeline_of
 
 REPORT_EVERY: Final = 4096
 """Commits between two reports of progress."""
@@ -26,6 +26,7 @@ class Shelf:
     commits: list[Commit] = field(default_factory=list)
     pruned: dict[Any, Pruned] = field(default_factory=dict)
     complete_since: int = 0
+    pruned_to: int = 0
     owned: bool = False
 
 
@@ -102,7 +103,8 @@ class MemoryJournal:
     ) -> Contents:
         """See ``Journal``."""
         self._ready(writing=False)
-        contents = Contents()
+        contents = Contents(pruned_to=self.shelf.pruned_to)
+        telling = Telling()
         for done, commit in enumerate(self.shelf.commits):
             if progress is not None and not done % REPORT_EVERY:
                 progress(done, self.revision)
@@ -110,22 +112,25 @@ class MemoryJournal:
             if (request_id := dict(commit.meta).get("request_id")) is not None:
                 key = commit.records[0].key if commit.records else MISSING
                 contents.requests[request_id] = key, commit.revision
-            for record in commit.records:
-                if record.kind == "erase":
-                    contents.erased[record.key] = commit.revision
-        keys = dict.fromkeys(r.key for c in self.shelf.commits for r in c.records if r.kind != "activate")
-        for key in keys:
-            entries = list(self.versions(key))
-            entries.reverse()
-            if not share:
-                entries = [entry._replace(value=owned(entry.value)) for entry in entries]
-            changed, more = max(entry.revision for entry in self._written(key)), False
-            if resident is not None:
-                entries, more = resident_part(reversed(entries), resident, now)
-            contents.timelines[key] = timeline_of(entries, changed, self.shelf.pruned.get(key))
-            if more:
-                contents.partial.add(key)
+            for kind, key, _, _, timestamp, _ in commit.records:
+                telling.meet(commit.revision, kind, key, timestamp, noted=bool(commit.meta))
+                if kind == "erase":
+                    contents.erased[key] = commit.revision
+        for key in dict.fromkeys(r.key for c in self.shelf.commits for r in c.records if r.kind != "activate"):
+            contents.timelines[key] = self._timeline(key, share=share)
+        metas = {commit.revision: commit.meta for commit in self.shelf.commits}
+        annotate(contents, telling.records, metas, self.shelf.pruned)
+        if resident is not None:
+            _leave_out(contents, resident, now)
         return contents
+
+    def _timeline(self, key: Any, *, share: bool) -> Timeline:
+        entries = list(self.versions(key))
+        entries.reverse()
+        if not share:
+            entries = [entry._replace(value=owned(entry.value)) for entry in entries]
+        changed = max(entry.revision for entry in self._written(key))
+        return timeline_of(entries, changed, self.shelf.pruned.get(key))
 
     def versions(self, key: Any, before: Position | None = None) -> Iterator[Entry]:
         """See ``Journal``."""
@@ -158,39 +163,40 @@ class MemoryJournal:
             forgotten = [entry.revision for entry in self._written(key) if entry[:2] < start]
             cut = Pruned(start, floor, max(forgotten, default=0))
             self.shelf.pruned[key] = cut.joined(self.shelf.pruned.get(key))
+            self.shelf.pruned_to = max(self.shelf.pruned_to, cut.changed)
         newest = self.revision if keep_after is None else keep_after
-        return self._remove(
+        removed = self._remove(
             {cut.key for cut in cuts},
             lambda commit, record: commit.revision <= newest and self._is_pruned(commit, record),
-            in_log=True,
         )
+        self.shelf.complete_since = max(self.shelf.complete_since, *removed, 0)
+        return len(removed)
 
     def compact(self, revision: int, limit: int = 10_000) -> bool:  # noqa: ARG002 - there is nothing to slice
         """See ``Journal``."""
         self._ready()
         self.shelf.complete_since = max(self.shelf.complete_since, revision)
-        self._remove(
+        removed = self._remove(
             None,
             lambda commit, record: (
                 commit.revision <= revision and (record.kind == "activate" or self._is_pruned(commit, record))
             ),
         )
+        self.shelf.pruned_to = max(self.shelf.pruned_to, *removed, 0)
         return False
 
     def _is_pruned(self, commit: Commit, record: Record) -> bool:
         pruned = self.shelf.pruned.get(record.key)
         return pruned is not None and record.kind != "activate" and (record.timestamp, commit.revision) < pruned.start
 
-    def _remove(self, keys: set[Any] | None, which: Any, *, in_log: bool = False) -> int:
-        """Take records out of commits; ``in_log``: the log is no longer complete there."""
-        removed = 0
+    def _remove(self, keys: set[Any] | None, which: Any) -> list[int]:
+        """Take records out of commits; returns the revision of each."""
+        removed = []
         for index, commit in enumerate(self.shelf.commits):
             rest = tuple(r for r in commit.records if not ((keys is None or r.key in keys) and which(commit, r)))
             if len(rest) != len(commit.records):
-                removed += len(commit.records) - len(rest)
+                removed += [commit.revision] * (len(commit.records) - len(rest))
                 self.shelf.commits[index] = commit._replace(records=rest)
-                if in_log:
-                    self.shelf.complete_since = max(self.shelf.complete_since, commit.revision)
         return removed
 
     def _kept(self, value: Any) -> Any:
@@ -203,3 +209,13 @@ class MemoryJournal:
             raise ClosedError("the journal has been closed")
         if writing and self.failure is not None:
             raise self.failure
+
+
+def _leave_out(contents: Contents, resident: Retention, now: float) -> None:
+    """Leave of every key only what is to be resident."""
+    for key, whole in contents.timelines.items():
+        entries, more = resident_part(map(whole.entry, reversed(range(len(whole)))), resident, now)
+        if more:
+            part = contents.timelines[key] = timeline_of(entries, whole.changed, None)
+            part.floor = NOT_LOADED
+            contents.partial.add(key)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from chronomap.core.ledger import Note
 from chronomap.core.records import Commit, Entry, Record
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import Timeline
@@ -78,7 +79,11 @@ class Contents:
         erased: The revision that last erased a key.
         requests: The commit that a request id made: ``request_id: (key, revision)``, oldest first. The key is MISSING if
             the version has been pruned or erased since.
-        partial: The keys with older versions than those loaded; ``Journal.versions`` reads them.
+        partial: The keys with older versions than those loaded; ``Journal.versions`` reads them. To whoever asks for what
+            is older, their timelines say that it has been pruned; ``Journal.floor`` says what really has.
+        notes: Of the commits with something to tell beside their versions, in order: ``(revision, note, versions)``, the
+            last being how many versions there still are of it, loaded or not. One of which nothing is left is not there.
+        pruned_to: The newest revision that pruning took a version of, or compacting an activation.
     """
 
     timelines: dict[Any, Timeline] = field(default_factory=dict)
@@ -86,6 +91,8 @@ class Contents:
     erased: dict[Any, int] = field(default_factory=dict)
     requests: dict[Any, tuple[Any, int]] = field(default_factory=dict)
     partial: set[Any] = field(default_factory=set)
+    notes: list[tuple[int, Note, int]] = field(default_factory=list)
+    pruned_to: int = 0
 
 
 class Journal(Protocol):
@@ -105,6 +112,8 @@ class Journal(Protocol):
 
     def check(self, records: Iterable[Record]) -> None:
         """Refuse keys and values that would not come back as they are, before anything changes. Any thread.
+
+        ``append`` need not encode again what has been checked since the one before, if it gets the same tuple of records.
 
         Raises:
             ChronoMapTypeError: If a type cannot be kept exactly, or something is nested too deeply.

@@ -1,18 +1,23 @@
-"""From records in the order of the log to timelines; and how much of a timeline is resident."""
+"""From records in the order of the log to timelines and notes; and how much of a timeline is resident."""
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterable
-from itertools import pairwise
-from typing import Any
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby, pairwise
+from typing import Any, Final, NamedTuple
 
-from chronomap.core.records import CANCELLED, NEVER, Entry
+from chronomap.core.ledger import ORDINARY, Activation, Note
+from chronomap.core.meta import NOTHING, Meta
+from chronomap.core.records import CANCELLED, NEVER, Entry, Kind
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import Timeline
 from chronomap.core.values import IMMUTABLE, MISSING, Captured
-from chronomap.journal.protocol import Pruned
+from chronomap.journal.protocol import Contents, Position, Pruned
+
+NOT_LOADED: Final[Position] = (-NEVER, 0)
+"""The floor of a timeline that has not all its versions: whatever lies below those that it has counts as pruned."""
 
 
 def owned(value: Any) -> Any:
@@ -88,3 +93,81 @@ def timeline_of(entries: list[Entry], changed: int, cut: Pruned | None) -> Timel
     timeline.changed = changed if cut is None else max(changed, cut.changed)
     timeline.floor = None if cut is None else cut.floor
     return timeline
+
+
+# -- notes -------------------------------------------------------------------------------------------------------------
+
+
+class Told(NamedTuple):
+    """A record of a commit that may have something to tell."""
+
+    revision: int
+    kind: Kind
+    key: Any
+    timestamp: float
+
+
+class Telling:
+    """Gathers those, from all records in the order of the log."""
+
+    def __init__(self) -> None:
+        self.records: list[Told] = []
+        self._revision = 0
+
+    def meet(self, revision: int, kind: Kind, key: Any, timestamp: float, *, noted: bool) -> None:
+        """Take a record; ``noted``: its commit has a ``meta``."""
+        if noted or kind not in ORDINARY or revision == self._revision:
+            self._revision = revision
+            self.records.append(Told(revision, kind, key, timestamp))
+
+
+def annotate(contents: Contents, told: Iterable[Told], metas: Mapping[int, Meta], cuts: Mapping[Any, Pruned]) -> None:
+    """Add what commits have to tell, the timelines being complete.
+
+    Args:
+        contents: What has been loaded. ``pruned_to`` is raised to the last activation of a version that has been pruned.
+        told: The records in question, in the order of the log.
+        metas: What is noted with commits, by revision.
+        cuts: What was pruned, by key.
+    """
+    for revision, records in groupby(told, key=lambda record: record.revision):
+        kind: Kind | None = None
+        activated: list[Activation] = []
+        versions = 0
+        for record in _standing(contents, records, cuts):
+            if not versions and not activated:
+                kind = None if record.kind in ORDINARY else "expire" if record.kind == "activate" else record.kind
+            if record.kind == "activate":
+                learned = _learned(contents.timelines[record.key], record.timestamp, revision)
+                activated.append((record.key, record.timestamp, learned))
+            else:
+                versions += 1
+        note = Note(kind, metas.get(revision, NOTHING), tuple(activated))
+        if (versions or activated) and (kind is not None or note.meta or activated):
+            contents.notes.append((revision, note, versions))
+
+
+def _standing(contents: Contents, records: Iterable[Told], cuts: Mapping[Any, Pruned]) -> Iterator[Told]:
+    """Those of which the version is still there, neither pruned nor erased."""
+    for record in records:
+        revision, kind, key, timestamp = record
+        if kind != "activate":
+            cut = cuts.get(key)
+            if cut is None or (timestamp, revision) >= cut.start:
+                yield record
+        elif revision > contents.erased.get(key, 0):
+            if _learned(contents.timelines.get(key), timestamp, revision):
+                yield record
+            else:
+                contents.pruned_to = max(contents.pruned_to, revision)
+
+
+def _learned(timeline: Timeline | None, timestamp: float, before: int) -> int:
+    """The last revision before another that wrote a version for a timestamp; 0 if that is not there any more."""
+    if timeline is not None:
+        index = bisect_right(timeline.timestamps, timestamp) - 1
+        while index >= 0 and timeline.timestamps[index] == timestamp:
+            if timeline.revisions[index] < before:
+                return timeline.revisions[index]
+            index -= 1
+    return 0

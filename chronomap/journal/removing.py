@@ -58,6 +58,7 @@ class Remover:
         self._connection.execute("INSERT INTO pruned VALUES (?, ?, ?, ?, ?, ?, ?)", (text, *numbers, checksum))
         state.pruned += 1
         state.cuts += checksum
+        state.pruned_to = max(state.pruned_to, pruned.changed)
 
     def compact(self, state: State, revision: int, limit: int) -> bool:
         """Look at so many records for what no version needs; whether there are more."""
@@ -66,7 +67,7 @@ class Remover:
         if target != revision:
             first = 1
         last = first + limit - 1
-        self.remove(state, self._ids(_NEEDLESS, (first, last, revision)))
+        state.pruned_to = max(state.pruned_to, self.remove(state, self._ids(_NEEDLESS, (first, last, revision))))
         state.complete_since = max(state.complete_since, min(revision, state.revision))
         self._compacting = revision, last + 1
         further = self._connection.execute("SELECT revision FROM records WHERE id > ? ORDER BY id LIMIT 1", (last,)).fetchone()

@@ -90,7 +90,9 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
             with journal._writing("noting what was pruned") as state:
                 for text, cut in _cuts(connection):
                     journal._remover.note(state, text, cut)
-                state.complete_since = max(_state(connection).complete_since, *report.incomplete, 0)
+                known = _state(connection)
+                state.complete_since = max(known.complete_since, *report.incomplete, 0)
+                state.pruned_to = max(known.pruned_to, state.pruned_to, *report.incomplete)
     finally:
         connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
     return report

@@ -35,11 +35,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
+from chronomap.core.records import NEVER, Commit, Entry, Record
 from chronomap.core.retention import Retention
-from chronomap.core.values import MISSING, Captured
 from chronomap.errors import (
-    ChronoMapTypeError,
     ChronoMapValueError,
     ClosedError,
     CorruptJournalError,
@@ -50,6 +48,7 @@ from chronomap.errors import (
 )
 from chronomap.journal import opening
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
+from chronomap.journal.encoding import Encoder
 from chronomap.journal.extras import apsw
 from chronomap.journal.loading import load, newest_first, read_cuts
 from chronomap.journal.log import walk
@@ -68,9 +67,6 @@ SCRUB_PATIENCE: Final = 50
 
 _BEING_READ: Final = (apsw.BusyError, apsw.LockedError)
 """Somebody is reading: another program, or an iterator of this journal's that has not ended."""
-
-REMEMBERED: Final = 1 << 16
-"""Keys whose text is remembered, since most are written more than once."""
 
 BACKUP_PAGES: Final = 256
 """Pages (1 MiB) that a step of a backup copies."""
@@ -93,7 +89,7 @@ class SqliteJournal:
         self._pid = os.getpid()
         self._closed = False
         self._log_pages = [0]  # in SQLite's own log, as of the last commit; a list, since its counter must not hold us
-        self._texts: dict[str, bytes] = {}  # of keys
+        self._encoder = Encoder(codec)
         self._counted = False  # the index by key
         self._to_scrub = False  # it has erased values in it
         self._state = state
@@ -173,15 +169,18 @@ class SqliteJournal:
 
     def check(self, records: Iterable[Record]) -> None:
         """See ``Journal``."""
-        for kind, key, value, *_ in records:
-            encode_key(key)
-            self._encoded(kind, value)
+        self._encoder.check(records)
 
     def append(self, group: Sequence[Commit]) -> None:
         """See ``Journal``. Cost: about 3 µs a plain put, and one sync a group."""
-        self._ready()
-        if not group:
-            return
+        try:
+            self._ready()
+            if group:
+                self._append(group)
+        finally:
+            self._encoder.forget()
+
+    def _append(self, group: Sequence[Commit]) -> None:
         rows, headers, erased = self._rows(group)
         with self._writing("writing a group") as state:
             self._connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
@@ -203,18 +202,14 @@ class SqliteJournal:
         headers: list[Any] = []
         erased: list[tuple[bytes, int]] = []
         number, newest = self._state.id, self._state.revision
-        encode, texts = self._encoded, self._texts
+        encode = self._encoder.encode
         for revision, instant, records, meta, _ in group:
             newest += 1
             if revision != newest:
                 raise JournalError(f"revision {revision} cannot be appended: the next is {newest}")
             total = 0
-            for kind, key, value, _, timestamp, expires_at in records:
+            for (kind, _, _, _, timestamp, expires_at), (canonical, exact, text) in zip(records, encode(records), strict=True):
                 number += 1
-                exact = None
-                if type(key) is not str or (canonical := texts.get(key)) is None:
-                    canonical, exact = self._text(key)
-                text = encode(kind, value)
                 until = None if expires_at == NEVER else expires_at
                 at = None if instant == timestamp else instant
                 checksum = record_checksum(number, revision, kind, canonical, exact, text, timestamp, until, at)
@@ -227,27 +222,6 @@ class SqliteJournal:
                 checksum = header_checksum(revision, instant, len(records), total, noted)
                 headers.append((revision, instant, len(records), total, noted, checksum))
         return rows, headers, erased
-
-    def _text(self, key: Any) -> tuple[bytes, bytes | None]:
-        """A key's texts; those of the strings met last are remembered."""
-        found = encode_key(key)
-        if type(key) is str:
-            if len(self._texts) >= REMEMBERED:
-                self._texts.clear()
-            self._texts[key] = found[0]
-        return found
-
-    def _encoded(self, kind: str, value: Any) -> bytes | None:
-        if value is MISSING or kind == "activate":
-            return None
-        if type(value) is Captured:
-            value = value.value
-        elif value is CANCELLED:
-            return b""
-        text = self.codec.encode(value)
-        if not text:
-            raise ChronoMapTypeError(f"the codec {self.codec.name!r} gave no bytes at all for a value")
-        return text
 
     @contextmanager
     def _writing(self, doing: str) -> Iterator[State]:

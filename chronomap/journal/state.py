@@ -29,6 +29,7 @@ class State:
         pruned: How many rows ``pruned`` has.
         cuts: The sum of their checksums.
         complete_since: See ``Journal``.
+        pruned_to: See ``Contents``; without the activations of pruned versions that are in the log still.
     """
 
     codec: str = ""
@@ -41,6 +42,7 @@ class State:
     pruned: int = 0
     cuts: int = 0
     complete_since: int = 0
+    pruned_to: int = 0
 
     def write(self, connection: Any) -> None:
         """Put it in place of the one before."""

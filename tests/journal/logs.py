@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from chronomap.core.ledger import TOLD, Note
 from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Commit, Kind, Record
+from chronomap.core.store import Store
 from chronomap.core.values import MISSING, bare
-from chronomap.journal import Contents, Journal
+from chronomap.journal import Contents, Cut, Journal
 
 
 def put(revision: int, key: Any, value: Any, timestamp: float | None = None, **more: Any) -> Commit:
@@ -63,20 +63,24 @@ def plain(log: Iterable[Commit]) -> list[Commit]:
     ]
 
 
-def notes(log: Iterable[Commit], contents: Contents) -> Iterator[tuple[int, Note, int]]:
-    """What ``Store.restored`` wants to know of the commits of a journal from which nothing was pruned."""
-    for commit in log:
-        written = sum(record.kind != "activate" for record in commit.records)
-        kind: Kind | None = next((record.kind for record in commit.records), None)
-        activated = []
-        for record in commit.records:
-            if record.kind == "activate":
-                stood = contents.timelines[record.key].find(record.timestamp, commit.revision)
-                if stood is not None and stood.timestamp == record.timestamp:
-                    activated.append((record.key, record.timestamp, stood.revision))
-        if written or activated:
-            kind = "expire" if kind == "activate" else kind if kind in TOLD else None
-            yield commit.revision, Note(kind, commit.meta, tuple(activated)), written
+def prune(store: Store, journal: Journal, now: float, keep_last: int, keep_after: int | None = None) -> None:
+    """Prune a store, and the journal of what it has committed."""
+    store.prune(now, None, keep_last, None)
+    cuts = [
+        Cut(key, timeline.entry(timeline.start)[:2], timeline.floor)
+        for key, timeline in store.timelines.items()
+        if timeline.floor is not None
+    ]
+    journal.prune(cuts, keep_after=keep_after)
+
+
+def restored(contents: Contents) -> Store:
+    """A new store, filled with what a journal holds."""
+    store = Store()
+    store.timelines = contents.timelines
+    store.instant = contents.instants[-1]
+    store.restored(contents.instants, contents.notes, contents.pruned_to)
+    return store
 
 
 def told(contents: Contents) -> dict[str, Any]:
@@ -96,6 +100,8 @@ def told(contents: Contents) -> dict[str, Any]:
         "erased": contents.erased,
         "requests": contents.requests,
         "partial": contents.partial,
+        "notes": contents.notes,
+        "pruned_to": contents.pruned_to,
     }
 
 

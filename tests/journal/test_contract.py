@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import all_of, batch, commits, notes, plain, put, told
+from logs import all_of, batch, commits, plain, prune, put, restored, told
 
 from chronomap.core.ledger import Note
 from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.retention import Retention
 from chronomap.core.store import Store
+from chronomap.core.timeline import Pruned
 from chronomap.core.values import MISSING, Captured
-from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, ClosedError, JournalError, JournalInUseError, LaggedError
+from chronomap.errors import (
+    ChronoMapTypeError,
+    ChronoMapValueError,
+    ClosedError,
+    CompactedError,
+    JournalError,
+    JournalInUseError,
+    LaggedError,
+)
 from chronomap.journal import Cut, Journal, MemoryJournal, Shelf, SqliteJournal
 
 Open = Callable[[], Journal]
@@ -70,50 +80,69 @@ def test_what_was_appended_is_there_after_reopening(journal: Journal, reopen: Op
         assert list(now.replay(200)) == []
 
 
-def test_a_loaded_store_is_the_one_that_was_written(journal: Journal, reopen: Open, seed: random.Random) -> None:
-    """A store's commits, journalled, fill a new store with the same timelines, instants and reads."""
+@pytest.mark.parametrize("pruned", ["not pruned", "pruned", "pruned, but in the log"])
+def test_a_loaded_store_is_the_one_that_was_written(journal: Journal, reopen: Open, seed: random.Random, pruned: str) -> None:
+    """A store's commits, journalled, fill a new store with the same timelines, instants, notes and reads."""
     store = Store()
     now = 1000.0
     for _ in range(300):
-        key = f"k{seed.randrange(6)}"
         now += seed.random()
-        match seed.randrange(8):
-            case 0:
-                store.delete(now, key)
-            case 1:
-                store.put(now, key, {"n": now}, timestamp=now + seed.uniform(-5, 5))
-            case 2:
-                store.put(now, key, now, ttl=seed.random())
-            case 3:
-                store.unschedule(now, key)
-            case 4:
-                store.put_many(now, {"a": 1, key: [1, 2], 3: None})
-            case 5 if seed.random() < 0.2:
-                store.erase(now, key)
-            case _:
-                store.put_now(now, key, seed.random())
+        act(store, now, seed)
+        if seed.random() < 0.05:
+            store.fold()
+            journal.append(store.feed.since(journal.revision))
+            if pruned != "not pruned":
+                prune(
+                    store,
+                    journal,
+                    now,
+                    seed.randrange(1, 8),
+                    None if pruned == "pruned" else seed.randrange(store.revision + 1),
+                )
     store.fold()
-    journal.append(store.feed.since(0))
+    journal.append(store.feed.since(journal.revision))
     for opened in both(journal, reopen):
         contents = opened.load()
-        fresh = Store()
-        fresh.timelines = contents.timelines
-        fresh.instant = contents.instants[-1]
-        fresh.restored(contents.instants, notes(opened.replay(), contents), opened.complete_since)
+        fresh = restored(contents)
         fresh.check(now)
         assert fresh.revision == store.revision
         assert fresh.ledger.instants == store.ledger.instants
         assert fresh.ledger.notes == _standing(store)
+        assert fresh.ledger._left == store.ledger._left
+        assert fresh.ledger._activated == store.ledger._activated
+        assert fresh.pruned_to == store.pruned_to or store.erased
         for key, timeline in store.timelines.items():
             assert list(map(_bare, fresh.timelines[key].entries(store.revision))) == list(
                 map(_bare, timeline.entries(store.revision))
             )
             assert fresh.timelines[key].changed == timeline.changed
-            assert contents.erased.get(key) == store.erased.get(key)
+            assert fresh.timelines[key].floor == timeline.floor
+            if key in contents.erased or timeline.floor is None:  # the tombstone may have been pruned
+                assert contents.erased.get(key) == store.erased.get(key)
+
+
+def act(store: Store, now: float, rng: random.Random) -> None:
+    """Carry out some command."""
+    key = f"k{rng.randrange(6)}"
+    commands: list[Callable[[], Any]] = [
+        lambda: store.put_now(now, key, rng.random()),
+        lambda: store.put(now, key, {"n": now}, timestamp=now + rng.uniform(-5, 5)),
+        lambda: store.put(now, key, now, timestamp=now + rng.uniform(0, 3)),
+        lambda: store.put(now, key, now, ttl=rng.random()),
+        lambda: store.put(now, key, now, request_id=now),
+        lambda: store.put_many(now, {"a": 1, key: [1, 2], 3: None}),
+        lambda: store.delete(now, key),
+        lambda: store.annotated(now, (("by", "me"),), store.delete_many, [key, "a"]),
+        lambda: store.unschedule(now, key),
+        lambda: store.touch(now, key, rng.random() * 9),
+    ]
+    rare = [lambda: store.erase(now, key), lambda: store.clear(now)]
+    with suppress(CompactedError):
+        rng.choice(rare if rng.random() < 0.05 else commands)()
 
 
 def _standing(store: Store) -> dict[int, Note]:
-    """A store's notes, without the activations of what was erased since."""
+    """A store's notes, without the activations of what was erased or pruned since."""
     return {
         revision: note._replace(activated=tuple(one for one in note.activated if one in store.ledger._activated))
         for revision, note in store.ledger.notes.items()
@@ -244,6 +273,87 @@ def test_compact_removes_activations(journal: Journal, reopen: Open) -> None:
         assert now.complete_since == 2
 
 
+def test_notes(journal: Journal, reopen: Open) -> None:
+    """A load tells what each commit has to tell beside its versions, and of how many of them it still is to be told."""
+    by_me = (("by", "me"),)
+    journal.append(
+        [
+            put(1, "a", 1, timestamp=1003.5),
+            batch(2, ("merge", "a", 1, 5.0), ("merge", "b", 2, 5.0), ("merge", "c", 2, 5.0)),
+            batch(3, ("put", "a", 1, 1003.0), ("delete", "b", MISSING, 1003.0)),
+            batch(4, ("expire", "c", MISSING, 1003.2), ("activate", "a", MISSING, 1003.5)),
+            put(5, "b", 1, meta=by_me),
+            batch(6, ("put", "a", 3, 1006.0), ("unschedule", "b", CANCELLED, 1010.0), meta=by_me),
+            batch(7, ("activate", "b", MISSING, 1005.0)),
+        ]
+    )
+    expected = [
+        (2, Note("merge", (), ()), 3),
+        (4, Note("expire", (), (("a", 1003.5, 1),)), 1),
+        (5, Note(None, by_me, ()), 1),
+        (6, Note(None, by_me, ()), 2),
+        (7, Note("expire", (), (("b", 1005.0, 5),)), 0),
+    ]
+    for now in both(journal, reopen):
+        assert now.load().notes == now.load(Retention(max_versions=1), now=2000.0).notes == expected
+        assert now.load().pruned_to == 0
+
+
+def test_notes_go_with_the_last_version(journal: Journal, reopen: Open) -> None:
+    """What was erased or pruned is not counted; pruning is remembered, also the activation that went with a version."""
+    journal.append(
+        [
+            put(1, "a", 1, timestamp=1002.5),
+            batch(2, ("merge", "a", 1, 5.0), ("merge", "b", 2, 5.0)),
+            batch(3, ("activate", "a", MISSING, 1002.5)),
+            batch(4, ("undo", "b", 1, 6.0)),
+            put(5, "b", 3, meta=(("request_id", "once"),)),
+            put(6, "a", 4),
+        ]
+    )
+    journal.append([batch(7, ("erase", "b", MISSING, 1007.0))])
+    erased = [(2, Note("merge", (), ()), 1), (3, Note("expire", (), (("a", 1002.5, 1),)), 0), (7, Note("erase", (), ()), 1)]
+    assert journal.load().notes == erased
+    assert journal.load().pruned_to == 0
+    journal.prune([Cut("a", (1002.5, 1), (5.0, 2))], keep_after=0)
+    assert journal.load().notes == erased[1:]
+    assert journal.load().pruned_to == 2
+    journal.prune([Cut("a", (1006.0, 6), (5.0, 1))], keep_after=1)
+    for now in both(journal, reopen):
+        assert now.load().notes == erased[2:]
+        assert now.load().pruned_to == 3
+    while now.compact(4, limit=2):
+        pass
+    for last in both(now, reopen):
+        assert last.load().notes == erased[2:]
+        assert last.load().pruned_to == 3
+
+
+def test_compacted_activations_have_no_note(journal: Journal, reopen: Open) -> None:
+    """An activation that was removed from the log is not known any more, as if it had been pruned."""
+    journal.append([put(1, "a", 1, timestamp=1002.0), batch(2, ("activate", "a", 1, 1002.0)), put(3, "a", 2)])
+    while journal.compact(3):
+        pass
+    for now in both(journal, reopen):
+        assert now.load().notes == []
+        assert now.load().pruned_to == 2
+
+
+def test_what_is_not_loaded_counts_as_pruned(journal: Journal, reopen: Open) -> None:
+    """To a timeline that is loaded in part, whatever lies below is pruned; the journal knows better."""
+    journal.append([put(n, key, n) for n, key in enumerate(["a", "b", "a", "c", "a", "c"], 1)])
+    journal.prune([Cut("a", (1003.0, 3), (1001.0, 1)), Cut("c", (1006.0, 6), (1004.0, 4))])
+    for now in both(journal, reopen):
+        contents = now.load(Retention(max_versions=1), now=2000.0)
+        assert contents.partial == {"a"}
+        floors = {key: timeline.floor for key, timeline in contents.timelines.items()}
+        assert floors == {"a": (-NEVER, 0), "b": None, "c": (1004.0, 4)}
+        with pytest.raises(Pruned):
+            contents.timelines["a"].find(0.0, 0)
+        assert now.floor("a") == (1001.0, 1)
+        assert contents.timelines["a"].changed == 5
+
+
 def test_equal_keys_are_one_key(journal: Journal, reopen: Open) -> None:
     """1, 1.0 and True are one key, as in a dict, and it comes back as it first was; "1" is another."""
     journal.append([put(1, True, "a"), put(2, 1, "b"), put(3, 1.0, "c"), put(4, "1", "d"), put(5, -0.0, "e"), put(6, 0, "f")])
@@ -284,6 +394,7 @@ def test_resident_is_what_pruning_would_leave(journal: Journal, limits: tuple[An
         store.prune(now, None, limits[0], None if limits[1] is None else now - limits[1])
     store.fold()
     assert list(part.instants) == list(store.ledger.instants)
+    assert part.notes == whole.notes
     for key, timeline in store.timelines.items():
         loaded = part.timelines[key]
         assert list(loaded.entries(store.revision)) == list(timeline.entries(store.revision))
@@ -292,6 +403,7 @@ def test_resident_is_what_pruning_would_leave(journal: Journal, limits: tuple[An
         older = list(journal.versions(key, before=oldest[:2]))
         assert older[::-1] + list(loaded.entries(store.revision)) == list(whole.timelines[key].entries(store.revision))
         assert (key in part.partial) == bool(older)
+        assert loaded.floor == ((-NEVER, 0) if older else None)
 
 
 def test_a_partial_load_tells_what_a_full_one_does(journal: Journal, seed: random.Random) -> None:
