@@ -26,6 +26,7 @@ from chronomap.core.timeline import UNSETTLED
 from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View, all_keys, differences
+from chronomap.durable import AsyncDurable
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
 from chronomap.face import (
     ATTEMPTS,
@@ -333,7 +334,7 @@ class AsyncSnapshotContext:
             self._face._owner.set_alarm()
 
 
-class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
+class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
     """A key-value map that keeps every version of every key, for asyncio and trio.
 
     Use it with ``async with``, or just use it: what it needs in the background starts with the first need and ends with the
@@ -352,10 +353,18 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         feed_retention: int = RETAINED_CHANGES,
     ) -> None:
         super().__init__(retention=retention, isolation=isolation, clock=clock, feed_retention=feed_retention, debug=debug)
+        self._serve()
+
+    def _serve(self) -> None:
         self._budget = BUDGET
         self._service = Service(self._owner)
         self._owner.alarm = self._service.alarm
         self._owner.finish = self._service.finish_from_thread
+
+    async def _begin(self) -> None:
+        self._serve()
+        self._service.ensure()
+        await self._do(self._store.begin)  # what fell due while the file was closed
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -369,6 +378,9 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         """Refuse everything from now on with ``ClosedError``, and end what runs in the background. Closing twice is fine."""
         self._owner.close()
         await self._service.stop()
+        if self.durable:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._owner.ended)
 
     def bridge(self) -> ChronoMap[K, V]:
         """The same store for threads: a ``ChronoMap`` whose calls may be made from any thread."""
@@ -395,7 +407,7 @@ class AsyncChronoMap(_AsyncReads[K, V], Face[K, V]):
         owner.check_reentry()
         commits: list[Commit] = []
         try:
-            if not owner.mailbox and not owner.closed and owner.begin_turn():
+            if owner.begin_on_the_spot(operation):
                 before = after = store.revision
                 try:
                     reply = operation(owner.clock(), *arguments)

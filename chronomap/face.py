@@ -106,11 +106,7 @@ class Face(Readable[K, V]):
         feed_retention: int = RETAINED_CHANGES,
         debug: bool = False,
     ) -> None:
-        if isolation not in ("copy", "share"):
-            raise ChronoMapValueError(f"isolation is 'copy' or 'share', got {isolation!r}")
-        if retention is not None and not isinstance(retention, Retention):
-            raise ChronoMapTypeError("retention is a Retention(max_versions=..., max_age=...)")
-        check_number(feed_retention, "feed_retention")
+        check_options(isolation, retention, feed_retention)
         self._adopt(Owner(Store(retention, feed_retention), clock), isolation, debug=debug)
 
     def _adopt(self, owner: Owner, isolation: Literal["copy", "share"], *, debug: bool) -> None:
@@ -150,6 +146,8 @@ class Face(Readable[K, V]):
         self, meta: Mapping[str, Plain] | None, operation: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """The command that has another one's commit kept with what is said about it."""
+        if getattr(operation, "only_reads", False):
+            return operation, arguments
         return self._store.annotated, (said(meta), operation, *arguments)
 
     def _check_open(self) -> None:
@@ -319,6 +317,15 @@ class Face(Readable[K, V]):
         self._owner.call(store.count)
         store.plain_puts = 0
         store.reads = store.writes = store.deletes = store.snapshots = store.expiries = store.conflicts = 0
+
+
+def check_options(isolation: str, retention: Retention | None, feed_retention: int) -> None:
+    """Refuse options of a map that make no sense."""
+    if isolation not in ("copy", "share"):
+        raise ChronoMapValueError(f"isolation is 'copy' or 'share', got {isolation!r}")
+    if retention is not None and not isinstance(retention, Retention):
+        raise ChronoMapTypeError("retention is a Retention(max_versions=..., max_age=...)")
+    check_number(feed_retention, "feed_retention")
 
 
 def check_number(n: int, what: str) -> int:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from chronomap import formats
 from chronomap.core.change import Change
@@ -18,6 +18,7 @@ from chronomap.core.retention import Retention
 from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View, differences
+from chronomap.durable import SyncDurable
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
 from chronomap.face import (
     ATTEMPTS,
@@ -40,6 +41,9 @@ from chronomap.runtime.watch import SyncChangeStream, replayed, select
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SLICE: Final = 256
+"""Keys that one command of many prunes."""
 
 
 class _Reads(Readable[K, V]):
@@ -236,7 +240,7 @@ class Transaction(Readable[K, V]):
         return self._face._store.apply, (draft.base, draft.writes, draft.keys_read, draft.prefixes_read)
 
 
-class ChronoMap(_Reads[K, V], Face[K, V]):
+class ChronoMap(_Reads[K, V], SyncDurable[K, V]):
     """A key-value map that keeps every version of every key. Thread-safe; no call waits for a lock.
 
     Args:
@@ -278,6 +282,10 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         self._owner.alarm = ThreadReaper(self._owner).alarm
         self._owner.set_alarm()
 
+    def _begin(self) -> None:
+        self._reap()
+        self._do(self._store.begin)  # what fell due while the file was closed
+
     def __enter__(self) -> Self:
         self._check_open()
         return self
@@ -286,8 +294,9 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
         self.close()
 
     def close(self) -> None:
-        """Refuse everything from now on with ``ClosedError``. Closing twice is fine."""
+        """Refuse everything from now on with ``ClosedError``; a file is let go of. Closing twice is fine."""
         self._owner.close()
+        self._owner.ended()
 
     def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
         view: View = self._do(self._store.pin, None if timestamp is None else seconds(timestamp), revision)
@@ -601,8 +610,9 @@ class ChronoMap(_Reads[K, V], Face[K, V]):
 
     def prune_all_history(self, keep_last: int | None = None, older_than: Timestamp | None = None) -> int:
         """The same for every key; without arguments by the map's ``Retention``."""
-        pruned: int = self._do(self._store.prune, None, *self._retained(keep_last, older_than))
-        return pruned
+        arguments = self._retained(keep_last, older_than)
+        keys = list(self._store.timelines)
+        return sum(self._do(self._store.prune, keys[start : start + SLICE], *arguments) for start in range(0, len(keys), SLICE))
 
     def clean_expired_keys(self) -> int:
         """How many keys have expired since the last call, whoever found them."""

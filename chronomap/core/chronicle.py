@@ -35,17 +35,15 @@ from chronomap.core.ledger import ORDINARY, Ledger, Note
 from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.recency import Recency
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
-from chronomap.core.retention import Retention
+from chronomap.core.retention import Cut, Retention
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
+from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError
 
 FOLD_EVERY: Final = 1024
 """Plain puts after which the indexes catch up, so that nobody who looks waits for more."""
-
-Start = tuple[tuple[float, int], tuple[float, int]]
-"""The timestamp and revision of a key's oldest version that is kept; the smallest of each that was ever forgotten."""
 
 
 class Chronicle:
@@ -74,7 +72,8 @@ class Chronicle:
         self.gathers = False  # commits wait for a journal before they are published
         self.elaborate = retention is not None  # a plain put needs more than its place
         self._admit: Callable[[Iterable[Record]], None] | None = None  # refuses what the journal could not keep
-        self.cuts: dict[Any, Start] = {}  # where the history of keys now begins that were pruned, for the journal
+        self.cuts: dict[Any, Cut] = {}  # what was pruned of each key and the journal has not heard of
+        self.cuts_wanted = False  # it should do so before the command is answered
         self._falling = NEVER  # when the first thing fell due that the group commits
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
@@ -165,6 +164,7 @@ class Chronicle:
         """Start a turn that only reads: now. Where commits wait for a journal, what fell due is left to those that write."""
         return max(now, self.instant) if self.gathers else self.begin(now)
 
+    @only_reads
     def pin(self, now: float, timestamp: float | None = None, revision: int | None = None) -> View:
         """A view that no pruning reaches while somebody holds it. O(1)."""
         view = self.view(self.look(now), timestamp, revision)
@@ -472,7 +472,7 @@ class Chronicle:
         self.pruned_to = max(self.pruned_to, self.ledger.forget(key, gone))
         kept = self.timelines[key] = timeline.prune(start)
         if self.gathers and kept.floor is not None:
-            self.cuts[key] = (kept.timestamps[kept.start], kept.revisions[kept.start]), kept.floor
+            self.cuts[key] = Cut(key, (kept.timestamps[kept.start], kept.revisions[kept.start]), kept.floor)
         return start - before
 
     # -- loading -------------------------------------------------------------------------------------------------------
@@ -489,6 +489,15 @@ class Chronicle:
         timeline.ordered = all(one <= two for one, two in pairwise(revisions))
         timeline.floor = floor
         self.timelines[key] = timeline
+
+    def take(self, key: Any, timeline: Timeline) -> None:
+        """The same from a journal, which has the timeline made already."""
+        self.timelines[key] = timeline
+        if timeline.expiries is None and timeline.timestamps[-1] <= self.instant:
+            return
+        for timestamp, revision, value, expires_at in map(timeline.entry, range(len(timeline))):
+            if value is not CANCELLED:
+                self._promise(key, timestamp, revision, expires_at, self.instant)
 
     def restored(self, instants: Iterable[float], notes: Iterable[tuple[int, Note, int]], pruned_to: int) -> None:
         """End a load: set the revision and bring the indexes up to date.
@@ -510,6 +519,14 @@ class Chronicle:
             timeline.settle(self.instant, self.revision)
             self._place(key, timeline, self.instant)
 
+    def feed_on(self, commits: Iterable[Commit]) -> None:
+        """The newest commits, from a journal, for those who follow to resume from."""
+        newest = list(commits)
+        self.feed = Feed(self.revision - len(newest), self.feed.retained)
+        for commit in newest:
+            self.feed.append(commit)
+
+    @only_reads
     def check(self, now: float) -> None:
         """Verify every invariant (slow; for tests)."""
         assert self._open is None and not self._publishing

@@ -126,7 +126,7 @@ class Feed:
     def show(self, revision: int) -> Change[Any, Any] | None:
         """The only change of a published commit; None if it has several, or is not retained. The same object for all."""
         lone = self.lone
-        if (commit := self.commit(revision)) is None or len(commit.records) > 1:
+        if (commit := self.commit(revision)) is None or len(commit.records) != 1:
             return None
         change = lone[revision] = Change(commit, 0)
         return change

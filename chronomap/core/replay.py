@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from math import nextafter
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chronomap.core.ledger import Ledger
 from chronomap.core.records import FORGOTTEN, NEVER, Commit, Entry, Record
@@ -22,6 +22,9 @@ from chronomap.core.timeline import Pruned, Timeline
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
 from chronomap.errors import CompactedError
+
+if TYPE_CHECKING:
+    from chronomap.core.chronicle import Chronicle
 
 Row = tuple[int, int, float, Any, Entry, bool]
 """``(revision, place of the key, timestamp, key, entry, whether it took effect then)``."""
@@ -64,7 +67,7 @@ def _rebuilt(view: View, since: int, until: int) -> Iterator[Commit]:
         for row in written:
             timeline = view.timeline(row[3])
             if timeline is not None:
-                if row[2] < instant and _decides(timeline, row, instant):
+                if row[2] < instant and _decides(timeline, revision, row[2], instant):
                     in_force.add(len(records))
                 records.append(_record(timeline, ledger, row))
         yield Commit(revision, instant, tuple(records), () if note is None else note.meta, frozenset(in_force))
@@ -104,9 +107,29 @@ def _held(timeline: Timeline, timestamp: float, revision: int, *, whole: bool) -
     return entry.value if entry.holds(timestamp) or not whole else MISSING
 
 
-def _decides(timeline: Timeline, row: Row, instant: float) -> bool:
+def completed(store: Chronicle, commit: Commit) -> Commit:
+    """A commit from a journal, with all that can be told from the timelines; see ``Journal.replay``."""
+    revision, instant, records, meta, _ = commit
+    in_force: set[int] = set()
+    whole = []
+    for kind, key, value, _, timestamp, expires_at in records:
+        if (timeline := store.timelines.get(key)) is None:
+            whole.append(Record(kind, key, value, MISSING, timestamp, expires_at))
+            continue
+        entry = timeline.at_exactly(timestamp, revision)
+        if entry is not None and (kind == "activate" or entry.revision == revision):
+            value, expires_at = entry.value, entry.expires_at  # noqa: PLW2901 - not a copy of its own
+        at = nextafter(timestamp, -NEVER) if kind == "activate" else timestamp
+        previous = MISSING if kind == "erase" else _held(timeline, at, revision - 1, whole=kind != "expire")
+        if timestamp < instant and _decides(timeline, revision, timestamp, instant):
+            in_force.add(len(whole))
+        whole.append(Record(kind, key, value, previous, timestamp, expires_at))
+    return Commit(revision, instant, tuple(whole), meta, frozenset(in_force))
+
+
+def _decides(timeline: Timeline, revision: int, timestamp: float, instant: float) -> bool:
     try:
-        entry = timeline.find(instant, row[0])
+        entry = timeline.find(instant, revision)
     except Pruned:
         return False
-    return entry is not None and entry.timestamp == row[2]
+    return entry is not None and entry.timestamp == timestamp

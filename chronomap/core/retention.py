@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from chronomap.core.timestamps import duration
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
@@ -32,6 +33,20 @@ class Retention:
     def oldest(self, now: float) -> float | None:
         """The timestamp before which versions are no longer kept."""
         return None if self.max_age is None else now - self.max_age
+
+
+class Cut(NamedTuple):
+    """Some versions of one key that are to be forgotten.
+
+    Attributes:
+        key: The key.
+        start: The timestamp and revision of the oldest version that is kept; all below are forgotten.
+        floor: The smallest timestamp and the smallest revision ever forgotten, as ``Timeline.floor`` has them.
+    """
+
+    key: Any
+    start: tuple[float, int]
+    floor: tuple[float, int]
 
 
 def check_keep_last(number: int, name: str = "keep_last") -> None:

@@ -23,6 +23,7 @@ from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED
 from chronomap.core.timestamps import Timestamp, seconds
+from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
 from chronomap.errors import ChronoMapValueError, ConflictError
@@ -83,6 +84,11 @@ class Store(Chronicle):
         revision = self._commit(now, (plan.version(self, key, value, now, plan.expiry(now, now, ttl)),))
         self.writes += 1
         return revision
+
+    def remember_requests(self, requests: Mapping[Any, tuple[Any, int]]) -> None:
+        """Those of an earlier life of the map, oldest first: a retry is answered, not applied again."""
+        newest = list(requests.items())[-REMEMBERED_REQUESTS:]
+        self._requests.update(newest)
 
     def _commit_once(self, now: float, key: Any, records: tuple[Record, ...], request_id: Any) -> int:
         """Commit and remember the request; before, so that an interruption cannot come between."""
@@ -323,12 +329,14 @@ class Store(Chronicle):
             self._requests.pop(dict(commit.meta).get("request_id"), None)
         return group
 
+    @only_reads
     def count(self, now: float) -> int:
         """How many keys are present. O(1) and what ``fold`` takes; O(keys) while something due is not committed."""
         now = self.look(now)
         self.fold()
         return len(self.recency) if now < self.next_due else sum(1 for _ in self.view(now).scan())
 
+    @only_reads
     def latest_keys(self, now: float, n: int) -> list[tuple[Any, float, Any]]:
         """The n present keys with the newest timestamps, newest first: ``(key, timestamp, kept value)``.
 
@@ -347,4 +355,6 @@ class Store(Chronicle):
         now = self.begin(now)
         if keys is None:
             keys = list(self.timelines)
-        return sum(self._prune(key, now, keep_last, older_than) for key in keys)
+        pruned = sum(self._prune(key, now, keep_last, older_than) for key in keys)
+        self.cuts_wanted = bool(self.cuts)
+        return pruned

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from chronomap.core.ledger import Note
 from chronomap.core.records import Commit, Entry, Record
-from chronomap.core.retention import Retention
+from chronomap.core.retention import Cut, Retention
 from chronomap.core.timeline import Timeline
 from chronomap.errors import JournalError
 
@@ -53,20 +53,6 @@ class Pruned(NamedTuple):
         (timestamp, revision), (timestamp2, revision2) = self.floor, other.floor
         floor = min(timestamp, timestamp2), min(revision, revision2)
         return Pruned(max(self.start, other.start), floor, max(self.changed, other.changed))
-
-
-class Cut(NamedTuple):
-    """Some versions of one key that are to be forgotten.
-
-    Attributes:
-        key: The key.
-        start: The position of the oldest version that is kept; all below are forgotten.
-        floor: The smallest timestamp and the smallest revision ever forgotten, as ``Timeline.floor`` has them.
-    """
-
-    key: Any
-    start: Position
-    floor: Position
 
 
 @dataclass(slots=True)

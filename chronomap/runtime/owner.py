@@ -30,7 +30,8 @@ from chronomap.core.interest import Watcher
 from chronomap.core.records import NEVER, Commit
 from chronomap.core.store import Store
 from chronomap.core.timeline import Timeline
-from chronomap.errors import ChronoMapError, ClosedError, ForkedError
+from chronomap.core.turns import only_reads
+from chronomap.errors import ChronoMapError, ClosedError, ForkedError, JournalError
 from chronomap.runtime.blocks import note
 from chronomap.runtime.gates import Gate, LoopGate, ThreadGate, on_this_loop
 from chronomap.runtime.hooks import Hooks
@@ -50,7 +51,7 @@ Operation = Callable[..., Any]
 class Command:
     """One call on its way through the mailbox; its answer belongs to it and to nobody else."""
 
-    __slots__ = ("arguments", "before", "bell", "commits", "done", "error", "operation", "reply")
+    __slots__ = ("abandoned", "after", "arguments", "before", "bell", "commits", "done", "erased", "error", "operation", "reply")
 
     def __init__(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> None:
         self.operation = operation
@@ -59,7 +60,9 @@ class Command:
         self.reply: Any = None
         self.error: BaseException | None = None
         self.done = False
-        self.before = -1  # the revision before it was carried out
+        self.before = self.after = -1  # the newest revision before it was carried out, and after
+        self.erased = False  # it erased a key
+        self.abandoned = False  # nobody waits for it any more
         self.commits: list[Commit] = []  # what it committed, if anybody must be told
 
     def answer(self, reply: Any, error: BaseException | None) -> None:
@@ -106,6 +109,7 @@ class Owner:
         self.in_turn = False
         self._bind()
         self.closed = False
+        self.failure: JournalError | None = None  # why nothing can be written any more
         self.observed = False
         self.hooks = Hooks()
         self.blocks = 0  # how many snapshot contexts are open
@@ -223,6 +227,10 @@ class Owner:
         while not command.done and not self.withdraw(command):
             self.help()
             time.sleep(0)
+
+    def begin_on_the_spot(self, _: Operation) -> bool:
+        """Whether the caller may run a command's turn itself, and has the baton now: ``end_turn`` must follow."""
+        return not self.mailbox and not self.closed and self.begin_turn()
 
     # -- the mailbox and its turns -------------------------------------------------------------------------------------
 
@@ -389,6 +397,7 @@ class Owner:
         """Find out whether anybody still has to be told: plain puts are faster when nobody has."""
         self.observed = self.closed or bool(self.hooks) or self.blocks > 0
 
+    @only_reads
     def join(self, _: float, watcher: Watcher | None) -> None:
         """Give a new stream its place in the index of interest. In a turn."""
         if watcher is not None:
@@ -399,6 +408,7 @@ class Owner:
         found: Gate = self.call(self._gate, stream, port)
         return found
 
+    @only_reads
     def _gate(self, _: float, stream: object, port: Port | None) -> Gate:
         for gate in self.gates:
             if isinstance(gate, ThreadGate) if port is None else on_this_loop(gate):
@@ -443,15 +453,22 @@ class Owner:
         self._refusal = (error, message)
         self.closed = self.observed = True
         self.timelines = Unusable(error, message)
-        while self.mailbox and not self._is_owned():  # else the turn that this is called from answers them, at its end
-            self.help()
-            if self.mailbox:
-                time.sleep(0)
+        self._empty_mailbox()
         for gate in self.gates:
             for ticket in [*gate.sleepers, *gate.others]:
                 gate.call(ticket)
         if self.alarm is not None:
             self.alarm()
+
+    def _empty_mailbox(self) -> None:
+        while self.mailbox and not self._is_owned():  # else the turn that this is called from answers them, at its end
+            self.help()
+            if self.mailbox:
+                time.sleep(0)
+
+    def ended(self, _timeout: float | None = None) -> bool:
+        """After ``close``: wait until everything has been let go of; False after so many seconds."""
+        return True
 
     def refuse_if_forked(self) -> None:
         """Raise in a forked child."""

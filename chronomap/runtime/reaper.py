@@ -13,7 +13,7 @@ import weakref
 from contextlib import suppress
 
 from chronomap.core.records import NEVER
-from chronomap.errors import ClosedError
+from chronomap.errors import ClosedError, JournalError
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.ports import ThreadBell
 
@@ -43,7 +43,8 @@ class ThreadReaper:
         while (owner := self._owner()) is not None and not owner.closed:
             due = owner.store.deadlines.next_due
             if due <= owner.now():
-                reap(owner)
+                if not reap(owner):
+                    return
                 continue
             owner.alarm_due = due
             if owner.store.deadlines.next_due < due:
@@ -53,12 +54,13 @@ class ThreadReaper:
             self._bell.wait(nap)
 
 
-def reap(owner: Owner) -> None:
-    """Commit what is due."""
+def reap(owner: Owner) -> bool:
+    """Commit what is due; False if that will never be possible again."""
     try:
         owner.call(owner.store.begin)
-    except ClosedError:
-        return
+    except (ClosedError, JournalError):
+        return False
     except Exception:
         log.exception("the reaper could not commit what is due; it will try again with the next write")
         owner.store.deadlines.next_due = NEVER
+    return True

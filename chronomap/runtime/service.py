@@ -20,7 +20,7 @@ import anyio
 import anyio.lowlevel
 
 from chronomap.core.records import NEVER, Commit
-from chronomap.errors import ChronoMapError
+from chronomap.errors import ChronoMapError, ClosedError, JournalError
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.ports import Port, TaskBell
 from chronomap.runtime.reaper import reap
@@ -131,12 +131,11 @@ class Service:
                     while self._jobs:
                         tasks.start_soon(self._guard, self._jobs.popleft()[0])
                     due = owner.store.deadlines.next_due
-                    if due <= owner.now():
-                        reap(owner)
-                        await anyio.lowlevel.checkpoint()
+                    if due <= owner.now() and owner.failure is None:
+                        await self._reap(owner)
                         continue
                     owner.alarm_due = due
-                    nap = owner.nap(due)
+                    nap = owner.nap(due) if owner.failure is None else None
                     del owner
                     await bell.wait(nap)
         finally:
@@ -147,6 +146,20 @@ class Service:
                 if (owner := self._owner()) is not None:
                     owner.alarm_due = NEVER  # whoever needs a deadline next starts another owner task
             ended.set()
+
+    async def _reap(self, owner: Owner) -> None:
+        if not owner.store.gathers:
+            reap(owner)
+            await anyio.lowlevel.checkpoint()
+            return
+        command = await owner.wait(owner.store.begin)  # the disk is not waited for on the loop itself
+        if command.error is not None:
+            if not isinstance(command.error, ClosedError | JournalError):
+                log.error("the reaper could not commit what is due", exc_info=command.error)
+                owner.store.deadlines.next_due = NEVER
+        elif command.commits:
+            owner.announce(command.commits)
+            await owner.hooks.run_async(owner.hooks.pending(command.commits))
 
     async def _guard(self, job: Job) -> None:
         inside.set(self)

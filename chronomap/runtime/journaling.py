@@ -1,0 +1,413 @@
+"""The owner of a durable map: one thread carries out what writes, and writes it down before anybody sees it.
+
+The **writer** takes what is in the mailbox, carries it out command by command, and gives the journal all that was committed
+as one group, with one sync. Only then is the group published and are its commands answered. While a group is on its way to
+the disk, the next one gathers in the mailbox, so the busier the map, the larger the groups.
+
+Readers do not queue here either: they see what is published, and what only reads takes the baton on the spot. The writer
+holds the baton while it carries out one command or publishes, never while it waits for the disk.
+
+When the journal fails, nothing of its group is left, its commands get the error, and from then on everything that writes
+does. What has been published goes on being read. Whether the group is on the disk is decided when the map is reopened.
+
+Chores (compaction, a backup) are done in steps between groups.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any, Final, NoReturn, Protocol
+
+import anyio
+
+from chronomap.core.records import Commit, Record
+from chronomap.core.retention import Cut
+from chronomap.core.store import Store
+from chronomap.errors import ChronoMapError, ChronoMapTypeError, ChronoMapValueError, ClosedError, JournalError
+from chronomap.runtime.owner import PATIENCE, TURNS, Command, Operation, Owner
+from chronomap.runtime.ports import Bell, Port, ThreadBell
+
+log = logging.getLogger("chronomap")
+
+MOST: Final = 4_096
+"""Commands in one group."""
+
+CUTS: Final = 1_024
+"""Keys with pruned history after which the journal hears of it though it is busy."""
+
+SLICE: Final = 256
+"""Keys whose pruned history the journal forgets in one step."""
+
+IDLE: Final = 0.5
+"""Seconds without a command after which the journal hears of pruned history in any case."""
+
+Chore = Callable[..., Generator[object, None, Any]]
+"""Work on the journal in steps; what it returns is the reply."""
+
+
+class Journal(Protocol):
+    """What the owner needs of a journal; see ``chronomap.journal.protocol``."""
+
+    @property
+    def failure(self) -> JournalError | None:
+        """Why nothing more can be written."""
+
+    def check(self, records: Iterable[Record]) -> None:
+        """Refuse what could not be kept."""
+
+    def append(self, group: Sequence[Commit]) -> None:
+        """Put a group on the disk."""
+
+    def prune(self, cuts: Sequence[Cut], *, keep_after: int | None = None) -> int:
+        """Forget versions."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class TicketBell(Bell):
+    """A bell for a task, rung on its own loop together with all others of a group."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.rung = False
+        self.ticket: Any = None
+
+    async def hear(self) -> None:
+        """Wait for the ring."""
+        if not self.rung:
+            self.ticket = self.port.tickets()()
+            await self.ticket
+
+    def ring(self) -> None:
+        """Wake the task by itself."""
+        self.port.post(lambda: ring_all([self]))
+
+
+def ring_all(bells: list[TicketBell]) -> None:
+    """Ring bells of one loop; call it there."""
+    for bell in bells:
+        bell.rung = True
+        if bell.ticket is not None:
+            bell.port.wake((bell.ticket,))
+
+
+class JournalOwner(Owner):
+    """An owner whose commits wait for a journal, which is its own from now on; the store gathers for it already.
+
+    Attributes:
+        journal: Called by the writer's thread only.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] | None, journal: Journal) -> None:
+        super().__init__(store, clock)
+        self.journal = journal
+        self.failure = journal.failure
+        self._port: Port | None = None
+        self._bell = bell = ThreadBell()
+        self._rung = False
+        self._gone = False  # the writer looks into the mailbox no more
+        self._chores: deque[tuple[Command, Generator[object, None, Any]]] = deque()
+        me = weakref.ref(self, lambda _: bell.ring())
+        self._writer = threading.Thread(target=_write, args=(me, bell, journal), name="chronomap-journal", daemon=True)
+        self._writer.start()
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def call(self, operation: Operation, *arguments: Any) -> Any:
+        """See ``Owner``; what only reads is done on the spot, everything else waits for the disk."""
+        if not getattr(operation, "only_reads", False):
+            self.check_reentry()
+            return self._wait(operation, arguments)
+        self._check_usable()
+        try:
+            self._take_baton()
+            return operation(self.clock(), *arguments)
+        finally:
+            self._let_go()
+
+    def begin_on_the_spot(self, operation: Operation) -> bool:
+        """See ``Owner``: for what only reads."""
+        if not getattr(operation, "only_reads", False):
+            return False
+        self._check_usable()
+        self._take_baton()
+        return True
+
+    def _check_usable(self) -> None:
+        self.check_reentry()
+        if self.closed:
+            self.refuse()
+
+    def _take_baton(self) -> None:
+        """Wait for the baton. Nobody holds it for longer than one command takes, and nobody while waiting for the disk."""
+        self._acquire()
+        self.in_turn = True
+
+    def try_put(self, key: Any, value: Any) -> int:  # noqa: ARG002
+        """See ``Owner``: never."""
+        return 0
+
+    async def wait(self, operation: Operation, *arguments: Any) -> Command:
+        """See ``Owner``. Cancellation: once the writer has the command, the disk is waited for all the same."""
+        self.check_reentry()
+        port = self._port
+        if port is None or not port.leads_here():
+            port = self._port = Port()
+        bell = TicketBell(port)
+        command = self.enter(operation, arguments, bell)
+        try:
+            await bell.hear()
+        except BaseException:
+            if not self.withdraw(command):
+                command.abandoned = True
+                with anyio.CancelScope(shield=True):
+                    await bell.hear()
+                if command.commits:
+                    self.tell(command.commits)
+            raise
+        return command
+
+    def enter(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> Command:
+        """See ``Owner``."""
+        if threading.current_thread() is self._writer:
+            raise ChronoMapError(
+                "the map was called from inside one of its own commands (by a codec, or a key's __eq__ or __hash__); "
+                "do it after the command has returned"
+            )
+        command = super().enter(operation, arguments, bell)
+        self._ring()
+        if self._gone:
+            self.refuse_the_rest()
+        return command
+
+    def _abandon(self, command: Command) -> None:
+        if not self.withdraw(command):
+            command.abandoned = True
+            while not command.done:
+                command.bell.wait(PATIENCE)  # type: ignore[attr-defined]  # a thread's
+
+    def help(self) -> None:
+        """Have the writer look into the mailbox."""
+        if self.mailbox:
+            self._ring()
+
+    def end_turn(self) -> None:
+        """Let go of the baton."""
+        self._let_go()
+
+    def _ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            self._bell.ring()
+
+    def _empty_mailbox(self) -> None:
+        self._bell.ring()  # the writer does it, and ends
+
+    def ended(self, timeout: float | None = None) -> bool:
+        """See ``Owner``."""
+        if threading.current_thread() is not self._writer:
+            self._writer.join(timeout)
+        return not self._writer.is_alive()
+
+    # -- the writer's thread -------------------------------------------------------------------------------------------
+
+    def work(self) -> float | None:
+        """Carry out what has been asked for; returns how many seconds to wait for more, at most."""
+        self._rung = False
+        while self.mailbox or self._chores:
+            if self.mailbox:
+                self._carry_out_group()
+            if self._chores:
+                self._step()
+        if self.store.cuts and self.failure is None and not self.closed:
+            return IDLE
+        return None
+
+    def _carry_out_group(self) -> None:
+        commands = []
+        for _ in range(MOST):
+            try:
+                command = self.mailbox.popleft()
+            except IndexError:
+                break
+            if getattr(command.operation, "is_chore", False) and not self.closed:
+                self._chores.append((command, command.operation(*command.arguments)))
+                continue
+            commands.append(command)
+            self._carry_out(command)
+            if command.erased:
+                break  # what comes after it must not be written before its values are gone
+        self._write_group(commands)
+
+    def _carry_out(self, command: Command) -> None:
+        store = self.store
+        self._take_baton()
+        command.before = store.head
+        try:
+            if self.closed:
+                self.refuse()
+            if self.failure is not None:
+                self._refuse_to_write()
+            command.reply = command.operation(self.clock(), *command.arguments)
+        except BaseException as raised:  # noqa: BLE001 - it is the caller's; nobody interrupts this thread
+            command.error = raised
+        finally:
+            command.after = store.head
+            if command.after != command.before:
+                newest = store.feed.commit(command.after)
+                command.erased = newest is not None and newest.records[0].kind == "erase"
+            self._let_go()
+
+    def _refuse_to_write(self) -> NoReturn:
+        failure = self.failure
+        raise type(failure)(str(failure)) from failure  # one for each: tracebacks are theirs
+
+    def _write_group(self, commands: list[Command]) -> None:
+        """Have the journal write what the commands committed, publish it, and answer."""
+        store = self.store
+        group = store.feed.since(store.revision)
+        if group:
+            try:
+                self.journal.append(group)
+            except BaseException as error:  # noqa: BLE001 - it goes to those whose commits these are
+                self._fail(error, commands)
+                group = []
+            else:
+                self._publish(group, commands)
+        if store.cuts_wanted:
+            self.cut()
+        elif len(store.cuts) >= CUTS:
+            self._cut()
+        self._answer(commands)
+        if group:
+            self.wake_watchers()
+
+    def _publish(self, group: list[Commit], commands: list[Command]) -> None:
+        self._in_turn(self.store.publish)
+        if self.observed:
+            first = group[0].revision
+            for command in commands:
+                if command.after != command.before:
+                    command.commits = group[command.before + 1 - first : command.after + 1 - first]
+        if self.journal.failure is not None:  # after the group was safe
+            self._read_only(self.journal.failure)
+
+    def _fail(self, error: BaseException, commands: list[Command]) -> None:
+        """Leave nothing of the group."""
+        before = self.store.revision
+        self._in_turn(self.store.withdraw)
+        if self.journal.failure is not None or not isinstance(error, ChronoMapTypeError | ChronoMapValueError):
+            failure = self.journal.failure
+            self._read_only(failure or JournalError(f"the journal failed ({type(error).__name__}: {error})"), error)
+        for command in commands:
+            if command.after != before:  # it committed something, or saw what others had
+                told = self.failure or error
+                command.error = type(told)(str(told)) if isinstance(told, JournalError) else told
+                command.error.__cause__ = error
+
+    def _read_only(self, failure: JournalError, cause: BaseException | None = None) -> None:
+        if self.failure is None:
+            log.error("the map is read-only until it is reopened: %s", failure)
+            self.failure = failure
+            if cause is not None and failure.__cause__ is None and cause is not failure:
+                failure.__cause__ = cause
+
+    def _in_turn(self, work: Callable[[], object]) -> None:
+        self._take_baton()
+        try:
+            work()
+        finally:
+            self._let_go()
+
+    def _answer(self, commands: Iterable[Command]) -> None:
+        """Answer commands; those of one loop together, since waking a loop costs more than all the rest."""
+        loops: dict[Port, list[TicketBell]] = {}
+        for command in commands:
+            command.done = True
+            if isinstance(bell := command.bell, TicketBell):
+                loops.setdefault(bell.port, []).append(bell)
+            else:
+                bell.ring()
+        for port, bells in loops.items():
+            port.post(lambda bells=bells: ring_all(bells))  # type: ignore[misc]
+
+    # -- chores --------------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        """One step of the chore whose turn it is."""
+        command, steps = self._chores.popleft()
+        try:
+            if command.abandoned or self.closed:
+                steps.close()
+                command.error = ClosedError("the map has been closed")
+            else:
+                next(steps)
+                self._chores.append((command, steps))
+                return
+        except StopIteration as end:
+            command.reply = end.value
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            command.error = error
+        self._answer([command])
+
+    def leave(self) -> None:
+        """Look into the mailbox for the last time; who comes later answers itself."""
+        self._gone = True
+        self.refuse_the_rest()
+
+    def refuse_the_rest(self) -> None:
+        """Refuse the commands that came while the map was being closed."""
+        while self.mailbox:
+            with suppress(IndexError):
+                command = self.mailbox.popleft()
+                command.error = ClosedError("the map has been closed")
+                self._answer([command])
+
+    def cut(self) -> None:
+        """Tell the journal of all history that was pruned."""
+        while self.store.cuts and self.failure is None:
+            self._cut()
+
+    def _cut(self) -> None:
+        store = self.store
+        store.cuts_wanted = False
+        cuts = [store.cuts.pop(key) for key in list(islice(store.cuts, SLICE))]
+        try:
+            self.journal.prune(cuts, keep_after=max(0, store.revision - store.feed.retained))
+        except BaseException as error:  # noqa: BLE001 - the file keeps what the map has forgotten
+            self._read_only(self.journal.failure or JournalError(f"pruning the journal failed: {error}"), error)
+
+
+def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) -> None:
+    """What the writer's thread does until its map is closed, or nobody has it any more."""
+    nap: float | None = None
+    while True:
+        rung = bell.wait(nap)
+        owner = me()
+        if owner is None:
+            break
+        nap = owner.work()
+        if owner.closed:
+            owner.cut()
+            owner.leave()
+            break
+        if not rung:
+            owner.cut()
+        del owner
+    if owner is None:
+        warnings.warn("a durable map was not closed; use `with` or `async with`, or call close()", ResourceWarning, stacklevel=1)
+    try:
+        journal.close()
+    except Exception:
+        log.exception("closing the journal failed; what was acknowledged is safe")
+
+
+TURNS.add(JournalOwner.call.__code__)

@@ -1,0 +1,82 @@
+"""From a journal to the owner of a map: everything that stands in it, read into a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from chronomap.core.feed import RETAINED_CHANGES
+from chronomap.core.records import NEVER
+from chronomap.core.replay import completed
+from chronomap.core.retention import Retention
+from chronomap.core.store import Store
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
+from chronomap.runtime.journaling import JournalOwner
+
+if TYPE_CHECKING:
+    from chronomap.journal import Codec, Journal
+
+Progress = Callable[[int, int], None]
+"""Called now and then with how many records have been read, and of how many."""
+
+SCHEME: Final = "://"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a map is to be opened; see ``ChronoMap.open``."""
+
+    where: str | os.PathLike[str] | Journal
+    durability: str = "full"
+    codec: Codec | None = None
+    create: bool = True
+    resident: Retention | None = None
+    progress: Progress | None = None
+    retention: Retention | None = None
+    isolation: Literal["copy", "share"] = "copy"
+    clock: Callable[[], float] | None = None
+    feed_retention: int = RETAINED_CHANGES
+
+    def open(self) -> JournalOwner:
+        """Own the file and read it. Blocks.
+
+        Raises:
+            MissingExtraError: If what reads it is not installed.
+            JournalError: See ``ChronoMap.open``.
+        """
+        store = Store(self.retention, self.feed_retention)
+        journal = self._journal()
+        try:
+            self._fill(store, journal)
+            return JournalOwner(store, self.clock, journal)
+        except BaseException:
+            journal.close()
+            raise
+
+    def _journal(self) -> Journal:
+        where = self.where
+        if not isinstance(where, str | os.PathLike):
+            if not hasattr(where, "append"):
+                raise ChronoMapTypeError(f"a map is opened on the path of a file, got {type(where).__name__}")
+            return where
+        if SCHEME in os.fspath(where):
+            raise ChronoMapValueError(f"{where}: there is no such engine yet; open the path of a file")
+        from chronomap.journal import SqliteJournal  # noqa: PLC0415 - needs an extra
+
+        return SqliteJournal.open(where, durability=self.durability, codec=self.codec, create=self.create)
+
+    def _fill(self, store: Store, journal: Journal) -> None:
+        now = self.clock() if self.clock is not None else 0.0
+        share = self.isolation == "share"
+        contents = journal.load(self.resident, now=now, share=share, progress=self.progress)
+        store.gather(journal.check)
+        store.instant = contents.instants[-1] if contents.instants else -NEVER
+        for key, timeline in contents.timelines.items():
+            store.take(key, timeline)
+        store.erased.update(contents.erased)
+        store.remember_requests(contents.requests)
+        store.restored(contents.instants, contents.notes, contents.pruned_to)
+        after = max(journal.complete_since, store.revision - store.feed.retained, 0)
+        store.feed_on(completed(store, commit) for commit in journal.replay(after))
