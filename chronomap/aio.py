@@ -32,7 +32,6 @@ from chronomap.face import (
     ATTEMPTS,
     Choose,
     Difference,
-    Face,
     K,
     Readable,
     V,

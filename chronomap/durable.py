@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
@@ -13,8 +12,8 @@ import anyio.to_thread
 
 from chronomap.core.feed import RETAINED_CHANGES
 from chronomap.core.retention import Retention
-from chronomap.errors import ChronoMapError, ChronoMapTypeError, ChronoMapValueError
-from chronomap.face import Face, K, V, check_number, check_options
+from chronomap.errors import ChronoMapError
+from chronomap.face import Face, K, V, check_options
 from chronomap.runtime import chores
 from chronomap.runtime.journaling import JournalOwner
 from chronomap.runtime.opening import Opening, Progress
@@ -145,7 +144,7 @@ class AsyncDurable(_Durable[K, V]):
 
     @classmethod
     def open(
-        cls: type[M],
+        cls,
         path: str | os.PathLike[str] | Journal,
         *,
         durability: Literal["full", "normal", "off"] = "full",
@@ -158,7 +157,7 @@ class AsyncDurable(_Durable[K, V]):
         isolation: Literal["copy", "share"] = "copy",
         clock: Callable[[], float] | None = None,
         feed_retention: int = RETAINED_CHANGES,
-    ) -> Opened[M]:
+    ) -> Opened[Self]:
         """A map that is kept in a file: ``async with AsyncChronoMap.open("config.chrono") as cm: ...``.
 
         Or ``cm = await AsyncChronoMap.open(...)``, and ``await cm.aclose()`` in the end. The event loop never waits for the
@@ -173,6 +172,10 @@ class AsyncDurable(_Durable[K, V]):
         return Opened(cls, opening, debug=debug)
 
     async def _begin(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Refuse everything from now on with ``ClosedError``, and let go of the file."""
         raise NotImplementedError
 
     async def compact(self, revision: int | None = None) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import weakref
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
@@ -385,19 +385,9 @@ class Chronicle:
         """Commit what fell due by now, in due order, and forget what has grown too old."""
         promises = self.deadlines.take(now)
         try:
-            records = []
-            for promise in promises:
-                kind, due = promise.kind, promise.due
-                if kind == "age":
-                    continue
-                if (entry := self._standing(promise)) is not None:
-                    if kind == "expire":
-                        records.append(Record("expire", promise.key, MISSING, entry.value, due, NEVER))
-                    else:
-                        before = self.held(promise.key, nextafter(due, -NEVER))
-                        records.append(Record("activate", promise.key, entry.value, before, due, entry.expires_at))
+            records = tuple(self._due_records(promises))
             if records:
-                self._apply(now, tuple(records), NOTHING)
+                self._apply(now, records, NOTHING)
                 if self.gathers:
                     self._falling = min(self._falling, records[0].timestamp)
         except BaseException:
@@ -411,6 +401,16 @@ class Chronicle:
             if promise.kind == "age":
                 self._aging.pop(promise.key, None)
                 self._retain(promise.key, now)
+
+    def _due_records(self, promises: list[Promise]) -> Iterator[Record]:
+        for promise in promises:
+            if promise.kind == "age" or (entry := self._standing(promise)) is None:
+                continue
+            if promise.kind == "expire":
+                yield Record("expire", promise.key, MISSING, entry.value, promise.due, NEVER)
+            else:
+                before = self.held(promise.key, nextafter(promise.due, -NEVER))
+                yield Record("activate", promise.key, entry.value, before, promise.due, entry.expires_at)
 
     def _standing(self, promise: Promise) -> Entry | None:
         """The entry a promise is about, if it is still the one that decides at the due time."""
@@ -529,7 +529,8 @@ class Chronicle:
     @only_reads
     def check(self, now: float) -> None:
         """Verify every invariant (slow; for tests)."""
-        assert self._open is None and not self._publishing
+        assert self._open is None
+        assert not self._publishing
         assert self.head == self.revision
         self.fold()
         assert len(self.ledger) == self.revision

@@ -6,9 +6,10 @@
 ``encoding`` does so with records.
 """
 
+from chronomap.core.retention import Cut
 from chronomap.journal.codec import Codec, ExactCodec, UnsafePickleCodec
 from chronomap.journal.memory import MemoryJournal, Shelf
-from chronomap.journal.protocol import Contents, Cut, Journal, Position
+from chronomap.journal.protocol import Contents, Journal, Position
 from chronomap.journal.sqlite import SqliteJournal
 
 __all__ = [

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chronomap.core.records import CANCELLED, Commit, Entry, Record
-from chronomap.core.retention import Retention
+from chronomap.core.retention import Cut, Retention
 from chronomap.core.timeline import Timeline
 from chronomap.core.values import MISSING, bare
 from chronomap.errors import ClosedError, JournalError, JournalInUseError, LaggedError
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
-from chronomap.journal.protocol import Contents, Cut, Position, Progress, Pruned
+from chronomap.journal.protocol import Contents, Position, Progress, Pruned
 from chronomap.journal.reading import NOT_LOADED, Telling, add, annotate, arrange, complete, owned, resident_part, timeline_of
 
 REPORT_EVERY: Final = 4096

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from chronomap.core.retention import Cut
 from chronomap.errors import CorruptJournalError
 from chronomap.journal.loading import cut_of
-from chronomap.journal.protocol import Cut, Pruned
+from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import cut_checksum, header_checksum
 from chronomap.journal.state import State
 

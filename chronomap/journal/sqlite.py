@@ -36,7 +36,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from chronomap.core.records import NEVER, Commit, Entry, Record
-from chronomap.core.retention import Retention
+from chronomap.core.retention import Cut, Retention
 from chronomap.errors import (
     ChronoMapValueError,
     ClosedError,
@@ -54,7 +54,7 @@ from chronomap.journal.loading import load, newest_first, read_cuts
 from chronomap.journal.log import walk
 from chronomap.journal.opening import translated
 from chronomap.journal.ownership import Ownership
-from chronomap.journal.protocol import Contents, Cut, Position, Progress, Pruned
+from chronomap.journal.protocol import Contents, Position, Progress, Pruned
 from chronomap.journal.removing import Remover
 from chronomap.journal.schema import header_checksum, record_checksum
 from chronomap.journal.state import State

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from chronomap.errors import ChronoMapError
 from chronomap.runtime.journaling import JournalOwner
 
-Steps = Generator[object, None, Any]
+Steps = Generator[None, None, Any]
 F = TypeVar("F", bound=Callable[..., Steps])
 
 
@@ -40,9 +40,8 @@ def compact(owner: JournalOwner, revision: int) -> Steps:
 @chore
 def vacuum(owner: JournalOwner) -> Steps:
     """Write the file anew."""
+    yield  # a step of its own
     _able(owner, "vacuum")()
-    return
-    yield
 
 
 @chore

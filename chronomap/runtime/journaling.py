@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 
@@ -48,7 +48,7 @@ SLICE: Final = 256
 IDLE: Final = 0.5
 """Seconds without a command after which the journal hears of pruned history in any case."""
 
-Chore = Callable[..., Generator[object, None, Any]]
+Chore = Callable[..., Generator[None, None, Any]]
 """Work on the journal in steps; what it returns is the reply."""
 
 
@@ -114,7 +114,7 @@ class JournalOwner(Owner):
         self._bell = bell = ThreadBell()
         self._rung = False
         self._gone = False  # the writer looks into the mailbox no more
-        self._chores: deque[tuple[Command, Generator[object, None, Any]]] = deque()
+        self._chores: deque[tuple[Command, Generator[None, None, Any]]] = deque()
         me = weakref.ref(self, lambda _: bell.ring())
         self._writer = threading.Thread(target=_write, args=(me, bell, journal), name="chronomap-journal", daemon=True)
         self._writer.start()
@@ -255,7 +255,7 @@ class JournalOwner(Owner):
             if self.closed:
                 self.refuse()
             if self.failure is not None:
-                self._refuse_to_write()
+                raise self._told_again(self.failure) from self.failure  # noqa: TRY301
             command.reply = command.operation(self.clock(), *command.arguments)
         except BaseException as raised:  # noqa: BLE001 - it is the caller's; nobody interrupts this thread
             command.error = raised
@@ -266,9 +266,10 @@ class JournalOwner(Owner):
                 command.erased = newest is not None and newest.records[0].kind == "erase"
             self._let_go()
 
-    def _refuse_to_write(self) -> NoReturn:
-        failure = self.failure
-        raise type(failure)(str(failure)) from failure  # one for each: tracebacks are theirs
+    @staticmethod
+    def _told_again(failure: JournalError) -> JournalError:
+        """The same for one more caller: its traceback is its own."""
+        return type(failure)(str(failure))
 
     def _write_group(self, commands: list[Command]) -> None:
         """Have the journal write what the commands committed, publish it, and answer."""
@@ -309,9 +310,9 @@ class JournalOwner(Owner):
             self._read_only(failure or JournalError(f"the journal failed ({type(error).__name__}: {error})"), error)
         for command in commands:
             if command.after != before:  # it committed something, or saw what others had
-                told = self.failure or error
-                command.error = type(told)(str(told)) if isinstance(told, JournalError) else told
-                command.error.__cause__ = error
+                command.error = self._told_again(self.failure) if self.failure is not None else error
+                if command.error is not error:
+                    command.error.__cause__ = error
 
     def _read_only(self, failure: JournalError, cause: BaseException | None = None) -> None:
         if self.failure is None:
@@ -403,7 +404,9 @@ def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) ->
             owner.cut()
         del owner
     if owner is None:
-        warnings.warn("a durable map was not closed; use `with` or `async with`, or call close()", ResourceWarning, stacklevel=1)
+        warnings.warn(
+            "a durable map was not closed; use `with` or `async with`, or call close()", ResourceWarning, stacklevel=1
+        )
     try:
         journal.close()
     except Exception:

@@ -51,7 +51,19 @@ Operation = Callable[..., Any]
 class Command:
     """One call on its way through the mailbox; its answer belongs to it and to nobody else."""
 
-    __slots__ = ("abandoned", "after", "arguments", "before", "bell", "commits", "done", "erased", "error", "operation", "reply")
+    __slots__ = (
+        "abandoned",
+        "after",
+        "arguments",
+        "before",
+        "bell",
+        "commits",
+        "done",
+        "erased",
+        "error",
+        "operation",
+        "reply",
+    )
 
     def __init__(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> None:
         self.operation = operation
