@@ -118,18 +118,21 @@ class Chronicle:
 
     def held(self, key: Any, timestamp: float) -> Any:
         """The kept value in force at a timestamp, for a command, or MISSING (also where pruned)."""
-        if (timeline := self.timelines.get(key)) is None:
-            return MISSING
-        try:
-            entry = timeline.find(timestamp, self.head)
-        except Pruned:
-            return MISSING
+        entry = self.entry(key, timestamp)
         return entry.value if entry is not None and entry.holds(timestamp) else MISSING
+
+    def entry(self, key: Any, timestamp: float) -> Entry | None:
+        """What decides at a timestamp, for a command; None if nothing does, or it has been pruned."""
+        if (timeline := self.timelines.get(key)) is None:
+            return None
+        try:
+            return timeline.find(timestamp, self.head)
+        except Pruned:
+            return None
 
     def in_force(self, key: Any, now: float) -> tuple[float, int] | None:
         """The identity of the version that holds now, for a command: its timestamp and revision. None if the key is missing."""
-        timeline = self.timelines.get(key)
-        entry = None if timeline is None else timeline.find(now, self.head)
+        entry = self.entry(key, now)
         return entry[:2] if entry is not None and entry.holds(now) else None
 
     def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:
