@@ -97,6 +97,8 @@ class Readable(Generic[K, V]):
 class Face(Readable[K, V]):
     """A live map: the owner, and the plain parts of its surface."""
 
+    _patient = True  # its reads may wait for the disk, if what they ask for is not in memory
+
     def __init__(
         self,
         *,
@@ -177,12 +179,19 @@ class Face(Readable[K, V]):
         try:
             entry = timeline.find(now, revision)
         except Pruned:  # the timeline was pruned while we looked
-            entry = View(self._store, now, self._store.revision).entry(key)
+            entry = self._for_reading(View(self._store, now, self._store.revision)).entry(key)
         return entry.value if entry is not None and entry.holds(now) else MISSING
 
     def _view(self, timestamp: Timestamp | None, revision: int | None) -> View:
         self._check_open()
-        return self._store.view(self._owner.now(), None if timestamp is None else seconds(timestamp), revision)
+        return self._for_reading(
+            self._store.view(self._owner.now(), None if timestamp is None else seconds(timestamp), revision)
+        )
+
+    def _for_reading(self, view: View) -> View:
+        if self._patient:
+            view.fetch = self._owner.fetch
+        return view
 
     def _held_at(self, key: Any, timestamp: Timestamp | None, revision: int | None) -> Any:
         if timestamp is None and revision is None:
@@ -260,7 +269,7 @@ class Face(Readable[K, V]):
             return self._store.take_over, ([(key, [entry]) for key, entry in present], True)
         entries: list[tuple[Any, list[Entry]]] = []
         for key, timeline in list(theirs.store.timelines.items()):
-            known = theirs.timeline(key) or timeline
+            known = theirs.whole(key) or timeline
             newest = {entry.timestamp: entry for entry in known.standing(theirs.revision)}
             entries.append((key, list(newest.values())))
         return self._store.take_over, (entries, False)

@@ -40,10 +40,16 @@ from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
 from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
-from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError, NotResidentError
 
 FOLD_EVERY: Final = 1024
 """Plain puts after which the indexes catch up, so that nobody who looks waits for more."""
+
+EVICT_FROM: Final = 16
+"""Versions of a key below which none is let go of."""
+
+RECALLED: Final = 100_000
+"""Versions read from the journal that are kept for readers to come."""
 
 
 class Chronicle:
@@ -64,6 +70,11 @@ class Chronicle:
         self.plain_puts = 0  # those that have been folded
         self.pruned_to = 0  # the newest revision that pruning took a version of
         self.erased: dict[Any, int] = {}  # the revision that erased a key
+        self.look_up: Callable[[int], Commit | None] | None = None  # finds a commit in the journal, for commands
+        self.resident: Retention | None = None  # how much of each key's history is kept in memory
+        self.recalled: dict[Any, tuple[Timeline, int]] = {}  # whole timelines from the journal, as of a revision
+        self._recalled_size = 0
+        self.overdue: set[Any] = set()  # keys to which retention must be applied, but whose history is not in memory
         self._meta: Meta = NOTHING  # what the command that is being carried out has to say
         self._pins: weakref.WeakSet[View] = weakref.WeakSet()
         self._aging: dict[Any, float] = {}  # when a key will next be pruned by age
@@ -122,12 +133,21 @@ class Chronicle:
         return entry.value if entry is not None and entry.holds(timestamp) else MISSING
 
     def entry(self, key: Any, timestamp: float) -> Entry | None:
-        """What decides at a timestamp, for a command; None if nothing does, or it has been pruned."""
+        """What decides at a timestamp, for a command; None if nothing does, or it has been pruned.
+
+        Raises:
+            NotResidentError: If that is to be found in the journal only; the command is then tried again with it.
+        """
+        return self._entry_as_of(key, timestamp, self.head)
+
+    def _entry_as_of(self, key: Any, timestamp: float, revision: int) -> Entry | None:
         if (timeline := self.timelines.get(key)) is None:
             return None
         try:
-            return timeline.find(timestamp, self.head)
+            return timeline.find(timestamp, revision)
         except Pruned:
+            if timeline.partial:
+                raise NotResidentError(key) from None
             return None
 
     def in_force(self, key: Any, now: float) -> tuple[float, int] | None:
@@ -214,6 +234,8 @@ class Chronicle:
                     grown.changed = revision
                     if grown is not timeline:
                         timelines[key] = grown
+                    if value is CANCELLED and grown.partial:
+                        self._entry_as_of(key, now, revision)  # what shows through must be there when the commit is published
             in_force = self._late_in_force(now, revision, records) if late else frozenset()
             commit = self._open = Commit(revision, now, records, meta, in_force)
             self._write_down(commit)
@@ -263,10 +285,7 @@ class Chronicle:
         places = set()
         for place, record in enumerate(records):
             if record.timestamp < now and record.value is not CANCELLED:
-                try:
-                    entry = self.timelines[record.key].find(now, revision)
-                except Pruned:
-                    continue
+                entry = self._entry_as_of(record.key, now, revision)
                 if entry is not None and entry.timestamp == record.timestamp:
                     places.add(place)
         return frozenset(places)
@@ -296,6 +315,8 @@ class Chronicle:
                     self._promise(key, timestamp, revision, expires_at, instant)
                 if self.retention is not None:
                     self._retain(key, last.instant)
+                if self.resident is not None:
+                    self._evict(key, last.instant)
             if self.interest.waiting:
                 self.interest.touch(revision, [record.key for record in records])
         if len(self.deadlines) >= SWEEP_FROM:
@@ -325,6 +346,7 @@ class Chronicle:
             view.kept[key] = empty
         self.feed.erase(key)
         self.cuts.pop(key, None)
+        self._forget_recalled(key)
         self.erased[key] = revision
 
     def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
@@ -417,12 +439,7 @@ class Chronicle:
 
     def _standing(self, promise: Promise) -> Entry | None:
         """The entry a promise is about, if it is still the one that decides at the due time."""
-        if (timeline := self.timelines.get(promise.key)) is None:
-            return None
-        try:
-            entry = timeline.find(promise.due, self.head)
-        except Pruned:
-            return None
+        entry = self.entry(promise.key, promise.due)
         if entry is not None and entry.timestamp == promise.timestamp and entry.revision == promise.revision:
             return entry
         return None
@@ -433,8 +450,11 @@ class Chronicle:
     # -- forgetting ----------------------------------------------------------------------------------------------------
 
     def _retain(self, key: Any, now: float) -> None:
-        """Apply the map's retention to one key, and promise to come back when more of it will have grown too old."""
-        if (retention := self.retention) is None:
+        """Apply the map's retention to one key, and promise to come back when more of it will have grown too old.
+
+        Where older versions are not in memory, ``retain_overdue`` comes back to it.
+        """
+        if (retention := self.retention) is None or ((known := self.timelines.get(key)) is not None and known.partial):
             return
         self._prune(key, now, retention.max_versions, retention.oldest(now))
         timeline = self.timelines.get(key)
@@ -450,10 +470,23 @@ class Chronicle:
                 self.deadlines.add(due, "age", key, 0.0, 0)
                 self._aging[key] = due
 
+    def retain_overdue(self, now: float, keys: Iterable[Any]) -> None:
+        """Apply the map's retention to keys whose older versions are not in memory."""
+        now = self.begin(now)
+        for key in keys:
+            if (timeline := self.timelines.get(key)) is not None and timeline.partial:
+                raise NotResidentError(key)
+        for key in keys:
+            self._retain(key, now)
+            self._evict(key, now)
+            self.overdue.discard(key)
+
     def _prune(self, key: Any, now: float, keep_last: int | None, older_than: float | None) -> int:
         timeline = self.timelines.get(key)
         if timeline is None:
             return 0
+        if timeline.partial:
+            raise NotResidentError(key)
         timestamps, before = timeline.timestamps, timeline.start
         start = before
         if keep_last is not None:
@@ -473,10 +506,53 @@ class Chronicle:
             view.kept.setdefault(key, timeline.frozen())
         gone = zip(timestamps[before:start], timeline.revisions[before:start], strict=True)
         self.pruned_to = max(self.pruned_to, self.ledger.forget(key, gone))
+        self._forget_recalled(key)
         kept = self.timelines[key] = timeline.prune(start)
         if self.gathers and kept.floor is not None:
             self.cuts[key] = Cut(key, (kept.timestamps[kept.start], kept.revisions[kept.start]), kept.floor)
         return start - before
+
+    # -- what is not in memory -----------------------------------------------------------------------------------------
+
+    def _evict(self, key: Any, now: float) -> None:
+        """Let go of older versions, which the journal has, when enough of them have gathered. Amortised O(1) a version."""
+        timeline, resident = self.timelines.get(key), self.resident
+        if timeline is None or resident is None or len(timeline) < EVICT_FROM:
+            return
+        start, size = timeline.start, len(timeline.timestamps)
+        if resident.max_versions is not None:
+            start = max(start, size - resident.max_versions)
+        if (oldest := resident.oldest(now)) is not None:
+            start = max(start, bisect_left(timeline.timestamps, oldest))
+        try:
+            start = min(start, timeline.locate(now, self.revision))
+        except Pruned:
+            return
+        if 2 * (start - timeline.start) < len(timeline):
+            return
+        for view in self._pins:
+            view.kept.setdefault(key, timeline.frozen())
+        self.timelines[key] = timeline.evict(start)
+        if self.retention is not None:
+            self.overdue.add(key)
+
+    def recall(self, key: Any, older: Iterable[Entry], floor: tuple[float, int] | None) -> Timeline:
+        """A key's whole timeline, for readers: its versions from the journal, newest first, before those in memory."""
+        whole = self.timelines[key].extended(list(older)[::-1], floor)
+        self._forget_recalled(key)
+        self.recalled[key] = whole, self.revision
+        self._recalled_size += len(whole)
+        while self._recalled_size > RECALLED and len(self.recalled) > 1:
+            self._forget_recalled(next(iter(self.recalled)))
+        return whole
+
+    def bring_back(self, key: Any, older: Iterable[Entry], floor: tuple[float, int] | None) -> None:
+        """The same for commands: all of a key is in memory until enough is written to let go of it again."""
+        self.timelines[key] = self.timelines[key].extended(list(older)[::-1], floor)
+
+    def _forget_recalled(self, key: Any) -> None:
+        if (recalled := self.recalled.pop(key, None)) is not None:
+            self._recalled_size -= len(recalled[0])
 
     # -- loading -------------------------------------------------------------------------------------------------------
 

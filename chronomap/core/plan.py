@@ -97,8 +97,11 @@ def unite(store: Chronicle, key: Any, entry: Entry) -> Record | None:
     """Another map's version into our history; None if we have an equal one at its timestamp, or have pruned that."""
     timeline = store.timelines.get(key)
     if timeline is not None:
-        if timeline.floor is not None and entry.timestamp < timeline.timestamps[timeline.start]:
-            return None
+        if timeline.floor is not None and entry.timestamp <= timeline.timestamps[timeline.start]:
+            if timeline.partial:
+                raise compacted(key, timeline)
+            if entry.timestamp < timeline.timestamps[timeline.start]:
+                return None
         there = timeline.standing(store.head, entry.timestamp, nextafter(entry.timestamp, -NEVER))
         if any(ours.equals(entry) for ours in there):
             return None

@@ -26,7 +26,7 @@ from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
-from chronomap.errors import ChronoMapValueError, ConflictError
+from chronomap.errors import ChronoMapValueError, ConflictError, NotResidentError
 
 REMEMBERED_REQUESTS: Final = 10_000
 """How many request ids are remembered: a retry that comes after as many other requests is applied again."""
@@ -354,7 +354,14 @@ class Store(Chronicle):
         """Forget old versions of some keys (None: all); returns how many."""
         now = self.begin(now)
         if keys is None:
-            keys = list(self.timelines)
+            keys = self.timelines
+        keys = list(keys)
+        for key in keys:
+            if (timeline := self.timelines.get(key)) is not None and timeline.partial:
+                raise NotResidentError(key)  # before anything is done: with it, the command is tried again
         pruned = sum(self._prune(key, now, keep_last, older_than) for key in keys)
+        if self.resident is not None:
+            for key in keys:
+                self._evict(key, now)
         self.cuts_wanted = bool(self.cuts)
         return pruned

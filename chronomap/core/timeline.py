@@ -32,6 +32,10 @@ UNSETTLED: Final[Any] = type("_Unsettled", (), {"__slots__": (), "__repr__": lam
 """The state of a timeline whose value now cannot be told without the clock, or that is being changed."""
 
 
+NOT_LOADED: Final = (-NEVER, 0)
+"""The floor of a timeline whose older versions are in the journal: whatever lies below those it has counts as pruned."""
+
+
 class Pruned(Exception):  # noqa: N818 - an answer ("not known any more"), turned into CompactedError one floor up
     """The versions that could have answered have been pruned."""
 
@@ -73,6 +77,11 @@ class Timeline:
 
     def __len__(self) -> int:
         return len(self.timestamps) - self.start
+
+    @property
+    def partial(self) -> bool:
+        """Whether older versions are not in memory, but in the journal."""
+        return self.floor == NOT_LOADED
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
 
@@ -213,6 +222,24 @@ class Timeline:
         rest = self._slice(start, len(self.timestamps))
         rest.settled, rest.since = self.settled, self.since
         return rest
+
+    def evict(self, start: int) -> Timeline:
+        """Let go of the entries below an index, which the journal has; returns the timeline to use from now on."""
+        rest = self._slice(start, len(self.timestamps))
+        rest.settled, rest.since, rest.floor = self.settled, self.since, NOT_LOADED
+        return rest
+
+    def extended(self, older: list[Entry], floor: tuple[float, int] | None) -> Timeline:
+        """A timeline that has entries before its own, oldest first, and its true floor; of the same state."""
+        whole = Timeline()
+        for entry in older:
+            whole._append(*entry)
+        for entry in map(self.entry, range(self.start, len(self.timestamps))):
+            whole._append(*entry)
+        whole.ordered = all(one <= two for one, two in pairwise(whole.revisions))
+        whole.floor, whole.changed = floor, self.changed
+        whole.settled, whole.since = self.settled, self.since
+        return whole
 
     def settle(self, instant: float, revision: int) -> None:
         """Publish the value in force now, if it needs no clock to tell. Called after the revision is published."""

@@ -20,17 +20,25 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, Protocol
 
 import anyio
 
-from chronomap.core.records import Commit, Record
+from chronomap.core.records import Commit, Entry, Record, owned
 from chronomap.core.retention import Cut
 from chronomap.core.store import Store
-from chronomap.errors import ChronoMapError, ChronoMapTypeError, ChronoMapValueError, ClosedError, JournalError
+from chronomap.core.timeline import Timeline
+from chronomap.errors import (
+    ChronoMapError,
+    ChronoMapTypeError,
+    ChronoMapValueError,
+    ClosedError,
+    JournalError,
+    NotResidentError,
+)
 from chronomap.runtime.owner import PATIENCE, TURNS, Command, Operation, Owner
 from chronomap.runtime.ports import Bell, Port, ThreadBell
 
@@ -64,6 +72,12 @@ class Journal(Protocol):
 
     def append(self, group: Sequence[Commit]) -> None:
         """Put a group on the disk."""
+
+    def versions(self, key: Any, before: tuple[float, int] | None = None) -> Iterator[Entry]:
+        """The versions of a key, newest timestamp first."""
+
+    def floor(self, key: Any) -> tuple[float, int] | None:
+        """The smallest timestamp and revision ever pruned of a key."""
 
     def prune(self, cuts: Sequence[Cut], *, keep_after: int | None = None) -> int:
         """Forget versions."""
@@ -106,9 +120,12 @@ class JournalOwner(Owner):
         journal: Called by the writer's thread only.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] | None, journal: Journal) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] | None, journal: Journal, *, share: bool = False) -> None:
         super().__init__(store, clock)
         self.journal = journal
+        self._share = share  # values are kept as they come from the journal
+        if store.resident is not None:
+            self.fetch = self._fetch
         self.failure = journal.failure
         self._port: Port | None = None
         self._bell = bell = ThreadBell()
@@ -227,7 +244,7 @@ class JournalOwner(Owner):
                 self._carry_out_group()
             if self._chores:
                 self._step()
-        if self.store.cuts and self.failure is None and not self.closed:
+        if (self.store.cuts or self.store.overdue) and self.failure is None and not self.closed:
             return IDLE
         return None
 
@@ -256,7 +273,7 @@ class JournalOwner(Owner):
                 self.refuse()
             if self.failure is not None:
                 raise self._told_again(self.failure) from self.failure  # noqa: TRY301
-            command.reply = command.operation(self.clock(), *command.arguments)
+            command.reply = self._apply(command)
         except BaseException as raised:  # noqa: BLE001 - it is the caller's; nobody interrupts this thread
             command.error = raised
         finally:
@@ -265,6 +282,24 @@ class JournalOwner(Owner):
                 newest = store.feed.commit(command.after)
                 command.erased = newest is not None and newest.records[0].kind == "erase"
             self._let_go()
+
+    def _apply(self, command: Command) -> Any:
+        """Carry out a command; history that it needs and that is not in memory is brought back first."""
+        while True:
+            try:
+                return command.operation(self.clock(), *command.arguments)
+            except NotResidentError as needed:
+                timeline = self.store.timelines.get(needed.key)
+                if timeline is None or not timeline.partial:
+                    raise
+                self.store.bring_back(needed.key, self._older(needed.key), self.journal.floor(needed.key))
+
+    def _older(self, key: Any) -> Iterator[Entry]:
+        """The versions of a key that are not in memory, newest first."""
+        timeline = self.store.timelines[key]
+        before = timeline.timestamps[timeline.start], timeline.revisions[timeline.start]
+        for entry in self.journal.versions(key, before):
+            yield entry if self._share else entry._replace(value=owned(entry.value))
 
     @staticmethod
     def _told_again(failure: JournalError) -> JournalError:
@@ -340,6 +375,25 @@ class JournalOwner(Owner):
         for port, bells in loops.items():
             port.post(lambda bells=bells: ring_all(bells))  # type: ignore[misc]
 
+    # -- what is not in memory -----------------------------------------------------------------------------------------
+
+    def _fetch(self, key: Any) -> Timeline:
+        """Read a key's whole history, for a reader who can wait."""
+        if threading.current_thread() is self._writer:
+            raise NotResidentError(key)  # a command's: it is tried again
+        found: Timeline = self.call(_fetching, self, key)
+        return found
+
+    def recall(self, key: Any) -> Timeline:
+        """The same, on the writer's thread."""
+        store = self.store
+        recalled = store.recalled.get(key)
+        if recalled is not None and recalled[1] == store.revision:
+            return recalled[0]
+        if not (timeline := store.timelines[key]).partial:
+            return timeline
+        return store.recall(key, self._older(key), self.journal.floor(key))
+
     # -- chores --------------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
@@ -372,6 +426,17 @@ class JournalOwner(Owner):
                 command.error = ClosedError("the map has been closed")
                 self._answer([command])
 
+    def tidy(self) -> None:
+        """What can wait until nobody wants anything: retention of what is not in memory, and telling the journal of it."""
+        while (keys := list(islice(self.store.overdue, SLICE))) and self.failure is None and not self.closed:
+            command = Command(self.store.retain_overdue, (keys,), ThreadBell())
+            self._carry_out(command)
+            self._write_group([command])
+            if command.error is not None:
+                log.error("retention could not be applied to what is not in memory", exc_info=command.error)
+                self.store.overdue.clear()
+        self.cut()
+
     def cut(self) -> None:
         """Tell the journal of all history that was pruned."""
         while self.store.cuts and self.failure is None:
@@ -401,7 +466,7 @@ def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) ->
             owner.leave()
             break
         if not rung:
-            owner.cut()
+            owner.tidy()
         del owner
     if owner is None:
         warnings.warn(
@@ -412,5 +477,12 @@ def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) ->
     except Exception:
         log.exception("closing the journal failed; what was acknowledged is safe")
 
+
+def _fetching(owner: JournalOwner, key: Any) -> Generator[None, None, Timeline]:
+    yield from ()
+    return owner.recall(key)
+
+
+_fetching.is_chore = True  # type: ignore[attr-defined]
 
 TURNS.add(JournalOwner.call.__code__)

@@ -50,7 +50,7 @@ class Opening:
         journal = self._journal()
         try:
             self._fill(store, journal)
-            return JournalOwner(store, self.clock, journal)
+            return JournalOwner(store, self.clock, journal, share=self.isolation == "share")
         except BaseException:
             journal.close()
             raise
@@ -72,6 +72,8 @@ class Opening:
         share = self.isolation == "share"
         contents = journal.load(self.resident, now=now, share=share, progress=self.progress)
         store.gather(journal.check)
+        store.resident = self.resident
+        store.look_up = lambda revision: next(journal.replay(revision - 1), None) if revision > journal.complete_since else None
         store.instant = contents.instants[-1] if contents.instants else -NEVER
         for key, timeline in contents.timelines.items():
             store.take(key, timeline)
@@ -79,4 +81,5 @@ class Opening:
         store.remember_requests(contents.requests)
         store.restored(contents.instants, contents.notes, contents.pruned_to)
         after = max(journal.complete_since, store.revision - store.feed.retained, 0)
-        store.feed_on(completed(store, commit) for commit in journal.replay(after))
+        older = journal if self.resident is not None else None
+        store.feed_on([completed(store, commit, older) for commit in journal.replay(after)])

@@ -128,6 +128,7 @@ class Owner:
         self.taken: deque[Command] = deque()  # the command that is being carried out for somebody else
         self.gates: tuple[Gate, ...] = ()
         self.touched = store.interest.touched
+        self.fetch: Callable[[Any], Timeline] | None = None  # reads what is not in memory, and blocks meanwhile
         self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
         self.alarm: Callable[[], bool] | None = None  # False: there is nobody to hear it yet
         self.alarm_due: float = NEVER
