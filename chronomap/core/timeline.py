@@ -148,6 +148,23 @@ class Timeline:
                 kept.append(entry)
         return kept
 
+    def touched(self, after: int, until: int, instant: float) -> bool:
+        """Whether a commit with ``after < revision <= until`` may have been about this key; ``instant`` is that of ``after``.
+
+        False is certain. True may be wrong where versions have been pruned or erased, or lay ahead at that instant.
+        """
+        if max(self.changed, self.since) <= after:
+            return False
+        floor, revisions, timestamps, start = self.floor, self.revisions, self.timestamps, self.start
+        if not self.ordered:
+            known = [stamp for stamp, revision in zip(timestamps, revisions, strict=False) if revision <= after]
+            return floor is not None or (known or [instant])[-1] > instant or any(after < one <= until for one in revisions)
+        if revisions[start] > after and (floor is not None or self.values[start] is MISSING):
+            return True  # what was pruned or erased is older than that, but perhaps not than `after`
+        first = bisect_right(revisions, after)
+        # What lay ahead at that instant may have taken effect since.
+        return (first and timestamps[first - 1] > instant) or bisect_right(revisions, until) > first
+
     # -- writes: the owner only ----------------------------------------------------------------------------------------
 
     def add(self, timestamp: float, revision: int, value: Any, expires_at: float) -> Timeline:
@@ -188,7 +205,7 @@ class Timeline:
         part.expiries = None if self.expiries is None else self.expiries[first:last]
         part.ordered = self.ordered
         part.floor = self.floor
-        part.changed = self.changed
+        part.changed, part.since = self.changed, self.since
         return part
 
     def upto(self, revision: int) -> Timeline:
@@ -220,7 +237,7 @@ class Timeline:
             self.start = start  # cheap now; the arrays are cut when at least half of them is dead
             return self
         rest = self._slice(start, len(self.timestamps))
-        rest.settled, rest.since = self.settled, self.since
+        rest.settled = self.settled
         return rest
 
     def evict(self, start: int) -> Timeline:
