@@ -337,7 +337,7 @@ class AsyncSnapshotContext:
             return
         try:
             with anyio.CancelScope(shield=True):  # one turn, also when the block was cancelled; but not the callbacks
-                command = await self._face._owner.wait(self._face._store.undo_block, block.revisions)
+                command = await self._face._owner.wait(self._face._store.undo_block, block.revisions, firm=True)
             if command.commits:
                 await self._face._tell(command.commits)
             command.result()

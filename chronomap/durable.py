@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
@@ -213,16 +214,25 @@ class Opened(Generic[M]):
 
     async def _open(self) -> M:
         owners: list[JournalOwner] = []
+        given_up = threading.Event()  # asyncio's own cancellation leaves the worker thread to itself
+
+        def work() -> None:
+            owners.append(self._opening.open())
+            if given_up.is_set():
+                owners[0].close()
+
         try:
-            await anyio.to_thread.run_sync(lambda: owners.append(self._opening.open()))
+            await anyio.to_thread.run_sync(work)
             new = self._cls.__new__(self._cls)
             new._adopt(owners[0], self._opening.isolation, debug=self._debug)
             await new._begin()
-        except BaseException:
+        except BaseException as error:
+            given_up.set()
             for owner in owners:
                 owner.close()
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(owner.ended)
+                if not isinstance(error, GeneratorExit):
+                    with anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(owner.ended)
             raise
         return new
 

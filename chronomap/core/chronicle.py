@@ -269,6 +269,13 @@ class Chronicle:
         self._publishing = []
         return group
 
+    def settle_group(self) -> None:
+        """After a break-down in one of these two: end a publication that has begun, else withdraw."""
+        if self._publishing and self.revision == self._publishing[-1].revision:
+            self._end_publishing()
+        else:
+            self.withdraw()
+
     def withdraw(self) -> list[Commit]:
         """Leave nothing of the group, which the journal could not take; only its instant stays."""
         group = self.feed.since(self.revision)

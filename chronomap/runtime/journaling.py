@@ -16,6 +16,7 @@ Chores (compaction, a backup) are done in steps between groups.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import warnings
 import weakref
@@ -40,7 +41,7 @@ from chronomap.errors import (
     NotResidentError,
 )
 from chronomap.runtime.owner import PATIENCE, TURNS, Command, Operation, Owner
-from chronomap.runtime.ports import Bell, Port, ThreadBell
+from chronomap.runtime.ports import Bell, CancelledError, Port, ThreadBell
 
 log = logging.getLogger("chronomap")
 
@@ -132,6 +133,7 @@ class JournalOwner(Owner):
         self._rung = False
         self._gone = False  # the writer looks into the mailbox no more
         self._chores: deque[tuple[Command, Generator[None, None, Any]]] = deque()
+        self._group: list[Command] = []  # what is being carried out and has not been answered
         me = weakref.ref(self, lambda _: bell.ring())
         self._writer = threading.Thread(target=_write, args=(me, bell, journal), name="chronomap-journal", daemon=True)
         self._writer.start()
@@ -140,10 +142,11 @@ class JournalOwner(Owner):
 
     def call(self, operation: Operation, *arguments: Any) -> Any:
         """See ``Owner``; what only reads is done on the spot, everything else waits for the disk."""
+        self.check_reentry()
         if not getattr(operation, "only_reads", False):
-            self.check_reentry()
             return self._wait(operation, arguments)
-        self._check_usable()
+        if self.closed:
+            self.refuse()
         try:
             self._take_baton()
             return operation(self.clock(), *arguments)
@@ -154,25 +157,32 @@ class JournalOwner(Owner):
         """See ``Owner``: for what only reads."""
         if not getattr(operation, "only_reads", False):
             return False
-        self._check_usable()
-        self._take_baton()
-        return True
-
-    def _check_usable(self) -> None:
-        self.check_reentry()
         if self.closed:
             self.refuse()
+        try:
+            self._take_baton()
+        except BaseException:  # an interrupt that came right after the baton was taken
+            self._let_go()
+            raise
+        return True
 
     def _take_baton(self) -> None:
         """Wait for the baton. Nobody holds it for longer than one command takes, and nobody while waiting for the disk."""
-        self._acquire()
+        while not self._acquire(True, PATIENCE):  # noqa: FBT003
+            self._refuse_at_exit()
         self.in_turn = True
+
+    @staticmethod
+    def _refuse_at_exit() -> None:
+        """At the very end of Python the writer's thread stands still, whatever it was doing."""
+        if sys.is_finalizing():
+            raise ClosedError("Python is shutting down, and the map on disk with it; what was acknowledged is safe")
 
     def try_put(self, key: Any, value: Any) -> int:  # noqa: ARG002
         """See ``Owner``: never."""
         return 0
 
-    async def wait(self, operation: Operation, *arguments: Any) -> Command:
+    async def wait(self, operation: Operation, *arguments: Any, firm: bool = False) -> Command:
         """See ``Owner``. Cancellation: once the writer has the command, the disk is waited for all the same."""
         self.check_reentry()
         port = self._port
@@ -182,11 +192,16 @@ class JournalOwner(Owner):
         command = self.enter(operation, arguments, bell)
         try:
             await bell.hear()
+        except GeneratorExit:  # the task is being taken down: it cannot wait for anything any more
+            command.abandoned = firm or not self.withdraw(command)
+            raise
         except BaseException:
-            if not self.withdraw(command):
-                command.abandoned = True
-                with anyio.CancelScope(shield=True):
-                    await bell.hear()
+            if firm or not self.withdraw(command):
+                command.abandoned = not firm
+                while not bell.rung:
+                    # On asyncio no scope keeps out `task.cancel()`, which may come again; the first is raised below.
+                    with suppress(CancelledError), anyio.CancelScope(shield=True):
+                        await bell.hear()
                 if command.commits:
                     self.tell(command.commits)
             raise
@@ -205,16 +220,25 @@ class JournalOwner(Owner):
             self.refuse_the_rest()
         return command
 
-    def _abandon(self, command: Command) -> None:
-        if not self.withdraw(command):
-            command.abandoned = True
-            while not command.done:
+    def _answered(self, command: Command) -> bool:
+        if not command.done:
+            self.help()
+            self._refuse_at_exit()
+        return command.done
+
+    def _abandon(self, command: Command, *, firm: bool = False) -> None:
+        if firm or not self.withdraw(command):
+            command.abandoned = not firm
+            while not self._answered(command):
                 command.bell.wait(PATIENCE)  # type: ignore[attr-defined]  # a thread's
 
     def help(self) -> None:
-        """Have the writer look into the mailbox."""
+        """Have the writer look into the mailbox.
+
+        For sure: a signal handler may call this between the two steps of ``_ring``, or an interrupt may have ended them.
+        """
         if self.mailbox:
-            self._ring()
+            self._bell.ring()
 
     def end_turn(self) -> None:
         """Let go of the baton."""
@@ -229,8 +253,8 @@ class JournalOwner(Owner):
         self._bell.ring()  # the writer does it, and ends
 
     def ended(self, timeout: float | None = None) -> bool:
-        """See ``Owner``."""
-        if threading.current_thread() is not self._writer:
+        """See ``Owner``. Neither the writer nor who is in a turn, and was struck by a handler there, can wait for that."""
+        if threading.current_thread() is not self._writer and not self._is_owned():
             self._writer.join(timeout)
         return not self._writer.is_alive()
 
@@ -249,7 +273,7 @@ class JournalOwner(Owner):
         return None
 
     def _carry_out_group(self) -> None:
-        commands = []
+        commands = self._group = []
         for _ in range(MOST):
             try:
                 command = self.mailbox.popleft()
@@ -260,9 +284,10 @@ class JournalOwner(Owner):
                 continue
             commands.append(command)
             self._carry_out(command)
-            if command.erased:
-                break  # what comes after it must not be written before its values are gone
+            if command.erased or self.store.cuts_wanted:
+                break  # what comes after it must not be written before the values are gone
         self._write_group(commands)
+        self._group = []
 
     def _carry_out(self, command: Command) -> None:
         store = self.store
@@ -310,6 +335,9 @@ class JournalOwner(Owner):
         """Have the journal write what the commands committed, publish it, and answer."""
         store = self.store
         group = store.feed.since(store.revision)
+        if group and self.failure is not None:  # left by a break-down
+            self._in_turn(store.withdraw)
+            group = []
         if group:
             try:
                 self.journal.append(group)
@@ -318,10 +346,13 @@ class JournalOwner(Owner):
                 group = []
             else:
                 self._publish(group, commands)
+        forgets = store.cuts_wanted or (bool(commands) and commands[-1].erased)
         if store.cuts_wanted:
             self.cut()
         elif len(store.cuts) >= CUTS:
             self._cut()
+        if forgets and self.failure is not None and commands[-1].error is None:
+            commands[-1].error = self._told_again(self.failure)  # what should be gone may be in the file still
         self._answer(commands)
         if group:
             self.wake_watchers()
@@ -356,9 +387,25 @@ class JournalOwner(Owner):
             if cause is not None and failure.__cause__ is None and cause is not failure:
                 failure.__cause__ = cause
 
+    def break_down(self, error: BaseException) -> None:
+        """The writer itself has failed (no memory, most likely): nobody may wait for it for ever, and reads go on."""
+        log.error("the writer of a durable map broke down", exc_info=error)
+        failure = JournalError(
+            f"the map's writer broke down ({type(error).__name__}: {error}); reopening the map decides whether what was being "
+            "written is there"
+        )
+        self._read_only(failure, error)
+        with suppress(BaseException):
+            self._in_turn(self.store.settle_group)
+        commands, self._group = [command for command in self._group if not command.done], []
+        for command in commands:
+            if not 0 <= command.after <= self.store.revision:
+                command.error = self._told_again(failure)
+        self._answer(commands)
+
     def _in_turn(self, work: Callable[[], object]) -> None:
-        self._take_baton()
         try:
+            self._take_baton()
             work()
         finally:
             self._let_go()
@@ -411,6 +458,8 @@ class JournalOwner(Owner):
             command.reply = end.value
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             command.error = error
+            if self.journal.failure is not None:
+                self._read_only(self.journal.failure)
         self._answer([command])
 
     def leave(self) -> None:
@@ -460,22 +509,25 @@ def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) ->
         owner = me()
         if owner is None:
             break
-        nap = owner.work()
-        if owner.closed:
-            owner.cut()
-            owner.leave()
-            break
-        if not rung:
-            owner.tidy()
+        try:
+            nap = owner.work()
+            if owner.closed:
+                owner.cut()
+                owner.leave()
+                break
+            if not rung:
+                owner.tidy()
+        except BaseException as error:  # noqa: BLE001 - nobody interrupts this thread
+            owner.break_down(error)
         del owner
-    if owner is None:
-        warnings.warn(
-            "a durable map was not closed; use `with` or `async with`, or call close()", ResourceWarning, stacklevel=1
-        )
     try:
         journal.close()
     except Exception:
         log.exception("closing the journal failed; what was acknowledged is safe")
+    if owner is None:
+        warnings.warn(
+            "a durable map was not closed; use `with` or `async with`, or call close()", ResourceWarning, stacklevel=1
+        )
 
 
 def _fetching(owner: JournalOwner, key: Any) -> Generator[None, None, Timeline]:
@@ -485,4 +537,4 @@ def _fetching(owner: JournalOwner, key: Any) -> Generator[None, None, Timeline]:
 
 _fetching.is_chore = True  # type: ignore[attr-defined]
 
-TURNS.add(JournalOwner.call.__code__)
+TURNS.update((JournalOwner.call.__code__, JournalOwner._carry_out.__code__, JournalOwner._in_turn.__code__))

@@ -212,10 +212,11 @@ class Owner:
 
     # -- calls from tasks ----------------------------------------------------------------------------------------------
 
-    async def wait(self, operation: Operation, *arguments: Any) -> Command:
+    async def wait(self, operation: Operation, *arguments: Any, firm: bool = False) -> Command:
         """Run a command that could not be run on the spot, and wait for its answer without blocking the loop.
 
         Cancellation: before a turn took the command it is withdrawn and nothing happened; after that it is applied.
+        With ``firm`` it is applied in any case.
         """
         bell = TaskBell()
         command = self.enter(operation, arguments, bell)
@@ -223,7 +224,7 @@ class Owner:
             while not self._answered(command):
                 await bell.wait(PATIENCE)
         except BaseException:
-            self._abandon(command)
+            self._abandon(command, firm=firm)
             if command.commits:
                 self.tell(command.commits)
             raise
@@ -235,9 +236,9 @@ class Owner:
         self.help()
         return command.done
 
-    def _abandon(self, command: Command) -> None:
+    def _abandon(self, command: Command, *, firm: bool = False) -> None:
         """Withdraw a command; if a turn has taken it, see to it that the turn ends: it takes no longer."""
-        while not command.done and not self.withdraw(command):
+        while not command.done and (firm or not self.withdraw(command)):
             self.help()
             time.sleep(0)
 

@@ -1,0 +1,51 @@
+"""A journal whose disk can be held up, so that tests decide what happens while a group is on its way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from chronomap.core.records import Commit
+from chronomap.journal import MemoryJournal
+
+LONG = 20.0
+"""Seconds after which something that should have happened at once has not happened."""
+
+
+class SlowJournal(MemoryJournal):
+    """While it is held, a group waits on its way to the disk.
+
+    Attributes:
+        busy: A group is waiting.
+        breaks: What is raised instead of appending, once.
+        groups: How large the groups were.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.busy = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
+        self.breaks: BaseException | None = None
+        self.groups: list[int] = []
+
+    def hold(self) -> None:
+        """Let the next group wait."""
+        self.busy.clear()
+        self._go.clear()
+
+    def release(self) -> None:
+        """Let it go on."""
+        self._go.set()
+
+    def append(self, group: Sequence[Commit]) -> None:
+        """Wait, then append."""
+        self.groups.append(len(group))
+        if not self._go.is_set():
+            self.busy.set()
+            assert self._go.wait(LONG)
+        if (error := self.breaks) is not None:
+            self.breaks = None
+            raise error
+        super().append(group)
