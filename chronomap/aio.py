@@ -7,7 +7,7 @@ awaits starves nobody, every ``BUDGET`` calls one yields to the event loop; canc
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
@@ -420,7 +420,7 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
         owner = self._owner
         store = owner.store
         owner.check_reentry()
-        commits: list[Commit] = []
+        commits: Sequence[Commit] = []
         try:
             if owner.begin_on_the_spot(operation):
                 before = after = store.revision
@@ -448,7 +448,7 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
             owner.set_alarm()
         return reply
 
-    async def _tell(self, commits: list[Commit]) -> None:
+    async def _tell(self, commits: Sequence[Commit]) -> None:
         self._owner.announce(commits)
         hooks = self._owner.hooks
         if not hooks.asynchronous:

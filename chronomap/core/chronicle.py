@@ -29,7 +29,7 @@ from math import nextafter
 from typing import Any, Final
 
 from chronomap.core.expiry import SWEEP_FROM, Deadlines, Occasion, Promise
-from chronomap.core.feed import RETAINED_CHANGES, Feed, PlainCommit, as_commit
+from chronomap.core.feed import NOBODY, RETAINED_CHANGES, Feed, PlainCommit, as_commit, make
 from chronomap.core.interest import Interest
 from chronomap.core.ledger import ORDINARY, Ledger, Note
 from chronomap.core.meta import NOTHING, Meta
@@ -255,6 +255,36 @@ class Chronicle:
         self._admit = admit
         self.gathers = self.elaborate = True
 
+    def _gather_put(self, now: float, key: Any, value: Any) -> int:
+        """``_apply`` of a put dated now, for when commits are gathered; written out, since most of them are such."""
+        timeline = self.timelines.get(key)
+        if timeline is None:
+            previous, timeline = MISSING, Timeline()
+        elif timeline.timestamps[-1] > now or timeline.expiries is not None:
+            record = Record("put", key, value, self.held(key, now), now, NEVER)
+            return self._apply(now, (record,), self._meta)
+        elif (previous := timeline.settled) is UNSETTLED:
+            previous = self.held(key, now)
+        records = (make(Record, ("put", key, value, previous, now, NEVER)),)
+        self._admit(records)  # type: ignore[misc]  # there is one
+        feed = self.feed
+        revision = feed.head + 1
+        commit = self._open = make(Commit, (revision, now, records, self._meta, NOBODY))
+        try:
+            timeline.settled = UNSETTLED
+            timeline.values.append(value)
+            timeline.revisions.append(revision)
+            timeline.timestamps.append(now)
+            timeline.changed = revision
+            self.timelines[key] = timeline
+            self.instant = now
+            feed.tail.append(commit)
+        except BaseException:
+            self._recover()
+            raise
+        self._open = None
+        return revision
+
     def publish(self) -> list[Commit]:
         """Show everybody the group, which the journal has now."""
         self._publishing = self.feed.since(self.revision)
@@ -313,21 +343,50 @@ class Chronicle:
         """Bring the indexes up to date with commits that were published together. May be repeated."""
         self.fold()
         last = commits[-1]
-        for revision, instant, records, _, _ in commits:
-            for kind, key, value, _, timestamp, expires_at in records:
-                if kind == "erase":
-                    self._scrub(key, instant, revision)
-                self._index(key, last.instant)
-                if kind != "activate" and value is not CANCELLED:
-                    self._promise(key, timestamp, revision, expires_at, instant)
-                if self.retention is not None:
-                    self._retain(key, last.instant)
-                if self.resident is not None:
-                    self._evict(key, last.instant)
-            if self.interest.waiting:
-                self.interest.touch(revision, [record.key for record in records])
+        arrived: list[Any] = []  # the keys of plain puts, which most are: they are newer than all others
+        for commit in commits:
+            records = commit.records
+            if len(records) == 1 and self._is_plain(records[0], commit.instant):
+                key = records[0].key
+                self.timelines[key].settle(last.instant, last.revision)
+                arrived.append(key)
+                if self.interest.waiting:
+                    self.interest.touch(commit.revision, (key,))
+                continue
+            if arrived:
+                self.recency.arrive(arrived, commit.instant, commit.revision - 1)
+                arrived = []
+            self._finish_one(commit, last.instant)
+        if arrived:
+            self.recency.arrive(arrived, last.instant, last.revision)
         if len(self.deadlines) >= SWEEP_FROM:
             self.deadlines.sweep(self._stands)
+
+    def _is_plain(self, record: Record, instant: float) -> bool:
+        """Whether a record, alone in its commit, is a put dated now and has nothing to do with anything else."""
+        kind, _, _, _, timestamp, expires_at = record
+        return (
+            kind == "put"
+            and timestamp == instant
+            and expires_at == NEVER
+            and self.retention is None
+            and self.resident is None
+        )
+
+    def _finish_one(self, commit: Commit, now: float) -> None:
+        revision, instant, records, _, _ = commit
+        for kind, key, value, _, timestamp, expires_at in records:
+            if kind == "erase":
+                self._scrub(key, instant, revision)
+            self._index(key, now)
+            if kind != "activate" and value is not CANCELLED:
+                self._promise(key, timestamp, revision, expires_at, instant)
+            if self.retention is not None:
+                self._retain(key, now)
+            if self.resident is not None:
+                self._evict(key, now)
+        if self.interest.waiting:
+            self.interest.touch(revision, [record.key for record in records])
 
     def _index(self, key: Any, now: float) -> None:
         """Settle a key that was written, and give it its place among those that are present."""

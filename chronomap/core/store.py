@@ -114,6 +114,10 @@ class Store(Chronicle):
         """
         if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
             now = self.begin(now)
+        if self.gathers and self.retention is None:
+            revision = self._gather_put(now, key, value)
+            self.writes += 1
+            return revision
         timeline = self.timelines.get(key)
         if timeline is None or (previous := timeline.settled) is UNSETTLED or self.elaborate:
             revision = self._commit(now, (plan.version(self, key, value, now, NEVER),))
