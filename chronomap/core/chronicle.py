@@ -28,8 +28,9 @@ from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
 
+from chronomap.core.change import NOBODY, PlainCommit, as_commit, make
 from chronomap.core.expiry import SWEEP_FROM, Deadlines, Occasion, Promise
-from chronomap.core.feed import NOBODY, RETAINED_CHANGES, Feed, PlainCommit, as_commit, make
+from chronomap.core.feed import RETAINED_CHANGES, Feed
 from chronomap.core.interest import Interest
 from chronomap.core.ledger import ORDINARY, Ledger, Note
 from chronomap.core.meta import NOTHING, Meta
@@ -366,11 +367,7 @@ class Chronicle:
         """Whether a record, alone in its commit, is a put dated now and has nothing to do with anything else."""
         kind, _, _, _, timestamp, expires_at = record
         return (
-            kind == "put"
-            and timestamp == instant
-            and expires_at == NEVER
-            and self.retention is None
-            and self.resident is None
+            kind == "put" and timestamp == instant and expires_at == NEVER and self.retention is None and self.resident is None
         )
 
     def _finish_one(self, commit: Commit, now: float) -> None:

@@ -156,7 +156,8 @@ class Cursor:
             store, revision = self._store, self._position + 1
             if revision > store.revision:
                 return None
-            change = store.feed.lone.get(revision) or store.feed.show(revision)
+            feed = store.feed
+            change = feed.lone.get(revision) or feed.show(revision)
             if change is not None:
                 self._position = self._done = revision
                 return change
@@ -203,10 +204,14 @@ class Cursor:
         revision = self._position + 1
         if revision > self._store.revision:
             return None
-        try:
-            changes = self._store.feed.changes(revision)
-        except LaggedError as error:
-            return self._lag(error.oldest)
+        feed = self._store.feed
+        if (change := feed.lone.get(revision) or feed.show(revision)) is not None:
+            changes = [change]
+        else:
+            try:
+                changes = feed.changes(revision)
+            except LaggedError as error:
+                return self._lag(error.oldest)
         self._position = revision
         self._ready.extend(changes if self._everything else self._chosen(changes))
         if not self._ready:
@@ -279,7 +284,7 @@ class Cursor:
         """The change without values, if its key has been erased since it was read."""
         if self._store.erased.get(change.key, 0) <= change.revision:
             return change
-        commit = change._commit
+        commit = change._whole
         records = tuple(
             record._replace(value=MISSING, previous=MISSING) if record.key == change.key else record
             for record in commit.records
