@@ -48,11 +48,13 @@ def vacuum(owner: JournalOwner) -> Steps:
 def backup(owner: JournalOwner, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None) -> Steps:
     """Copy the file; the reply is the revision of the copy."""
     copying = _able(owner, "backup")(path)
+    revision = owner.store.revision
     try:
         for done, total in copying:
+            revision = owner.store.revision  # now, since groups that come after the last step are not in the copy
             if progress is not None:
                 progress(done, total)
             yield
     finally:
         copying.close()
-    return owner.store.revision
+    return revision
