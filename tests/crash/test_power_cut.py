@@ -21,7 +21,7 @@ from chronomap.journal.verifying import verify
 
 CYCLES = int(os.environ.get("CHRONOMAP_CRASH_CYCLES", "0"))
 THREADS = 5
-SECRET = "secret"
+SECRET = "secret"  # noqa: S105 - a key
 """The key that is erased now and then."""
 
 
