@@ -118,48 +118,56 @@ def _held(timeline: Timeline, timestamp: float, revision: int, *, whole: bool) -
     return entry.value if entry.holds(timestamp) or not whole else MISSING
 
 
-def completed(store: Chronicle, commit: Commit, older: Older | None) -> Commit:
-    """A commit from a journal, with all that can be told from the timelines; see ``Journal.replay``.
+class Completion:
+    """Gives commits from a journal what can be told from the timelines; see ``Journal.replay``. The oldest come first.
 
     Args:
         store: The store, with its timelines.
-        commit: The commit.
         older: Has the versions that are not in memory, if there are such.
     """
-    revision, instant, records, meta, _ = commit
-    in_force: set[int] = set()
-    whole = []
-    for kind, key, value, _, timestamp, expires_at in records:
-        if (timeline := store.timelines.get(key)) is None:
-            whole.append(Record(kind, key, value, MISSING, timestamp, expires_at))
-            continue
-        if older is not None and timeline.partial:
-            timeline = _deep_enough(timeline, key, timestamp, revision, older)
-        entry = timeline.at_exactly(timestamp, revision)
-        if entry is not None and (kind == "activate" or entry.revision == revision):
-            value, expires_at = entry.value, entry.expires_at  # noqa: PLW2901 - not a copy of its own
-        at = nextafter(timestamp, -NEVER) if kind == "activate" else timestamp
-        if older is not None and timeline.partial:
-            timeline = _deep_enough(timeline, key, at, revision - 1, older)
-        previous = MISSING if kind == "erase" else _held(timeline, at, revision - 1, whole=kind != "expire")
-        if timestamp < instant and _decides(timeline, revision, timestamp, instant):
-            in_force.add(len(whole))
-        whole.append(Record(kind, key, value, previous, timestamp, expires_at))
-    return Commit(revision, instant, tuple(whole), meta, frozenset(in_force))
 
+    def __init__(self, store: Chronicle, older: Older | None) -> None:
+        self._store = store
+        self._older = older
+        self._deep: dict[Any, Timeline] = {}  # those of which more had to be read
 
-def _deep_enough(timeline: Timeline, key: Any, timestamp: float, revision: int, older: Older) -> Timeline:
-    """A timeline with as much of what is not in memory as it takes to tell what held at (timestamp, revision)."""
-    rest = older.versions(key, (timeline.timestamps[timeline.start], timeline.revisions[timeline.start]))
-    while True:
-        try:
-            timeline.find(timestamp, revision)
-        except Pruned:
-            if (entry := next(rest, None)) is None:
-                return timeline.extended([], older.floor(key))
-            timeline = timeline.extended([entry._replace(value=owned(entry.value))], timeline.floor)
-        else:
+    def complete(self, commit: Commit) -> Commit:
+        """The commit with the previous values, the values of activations, and what decides what is held."""
+        revision, instant, records, meta, _ = commit
+        in_force: set[int] = set()
+        whole = []
+        for record in records:
+            kind, key, value, _, timestamp, expires_at = record
+            at = nextafter(timestamp, -NEVER) if kind == "activate" else timestamp
+            if (timeline := self._timeline(key, at, revision - 1)) is None:
+                whole.append(record)
+                continue
+            entry = timeline.at_exactly(timestamp, revision)
+            if entry is not None and (kind == "activate" or entry.revision == revision):
+                value, expires_at = entry.value, entry.expires_at  # not a copy of its own
+            previous = MISSING if kind == "erase" else _held(timeline, at, revision - 1, whole=kind != "expire")
+            if timestamp < instant and _decides(timeline, revision, timestamp, instant):
+                in_force.add(len(whole))
+            whole.append(Record(kind, key, value, previous, timestamp, expires_at))
+        return Commit(revision, instant, tuple(whole), meta, frozenset(in_force))
+
+    def _timeline(self, key: Any, timestamp: float, revision: int) -> Timeline | None:
+        """The timeline of a key with as much of what is not in memory as it takes to tell what held there."""
+        timeline = self._deep.get(key) or self._store.timelines.get(key)
+        if timeline is None or self._older is None or not timeline.partial:
             return timeline
+        rest = self._older.versions(key, (timeline.timestamps[timeline.start], timeline.revisions[timeline.start]))
+        while True:
+            try:
+                timeline.find(timestamp, revision)
+                break
+            except Pruned:
+                if (entry := next(rest, None)) is None:
+                    timeline = timeline.extended([], self._older.floor(key))
+                    break
+                timeline = timeline.extended([entry._replace(value=owned(entry.value))], timeline.floor)
+        self._deep[key] = timeline
+        return timeline
 
 
 def _decides(timeline: Timeline, revision: int, timestamp: float, instant: float) -> bool:

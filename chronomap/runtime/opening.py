@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from chronomap.core.feed import RETAINED_CHANGES
 from chronomap.core.records import NEVER
-from chronomap.core.replay import completed
+from chronomap.core.replay import Completion
 from chronomap.core.retention import Retention
 from chronomap.core.store import Store
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
@@ -68,7 +69,7 @@ class Opening:
         return SqliteJournal.open(where, durability=self.durability, codec=self.codec, create=self.create)
 
     def _fill(self, store: Store, journal: Journal) -> None:
-        now = self.clock() if self.clock is not None else 0.0
+        now = (self.clock or time.time)()
         share = self.isolation == "share"
         contents = journal.load(self.resident, now=now, share=share, progress=self.progress)
         store.gather(journal.check)
@@ -81,5 +82,5 @@ class Opening:
         store.remember_requests(contents.requests)
         store.restored(contents.instants, contents.notes, contents.pruned_to)
         after = max(journal.complete_since, store.revision - store.feed.retained, 0)
-        older = journal if self.resident is not None else None
-        store.feed_on([completed(store, commit, older) for commit in journal.replay(after)])
+        completion = Completion(store, None if self.resident is None else journal)
+        store.feed_on(completion.complete(commit) for commit in journal.replay(after))

@@ -165,6 +165,12 @@ def test_only_recent_history_is_in_memory(few: ChronoMap[Any, Any]) -> None:
     assert few.get("b", 10) == 10
 
 
+def test_by_the_wall_clock(shelf: Shelf) -> None:
+    """What is in force is told by the map's clock, which is the wall clock if it was given none."""
+    with ChronoMap.open(MemoryJournal(shelf), resident=FEW) as cm:
+        assert in_memory(cm) == 6
+
+
 def test_what_was_read_is_one_s_own(few: ChronoMap[Any, Any]) -> None:
     """A value from the journal may be changed like any other."""
     few.history("a")[0][1].append("spoilt")
