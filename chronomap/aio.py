@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
@@ -689,7 +690,11 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
     ) -> int:
         """Take over another map's history or values, in one commit; returns its revision. See ``ChronoMap.merge``."""
         while True:
-            operation, arguments = self._merge_plan(other, strategy)
+            try:
+                operation, arguments = self._merge_plan(other, strategy, patient=False)
+            except NotResidentError:
+                plan = partial(self._merge_plan, other, strategy, patient=True)
+                operation, arguments = await anyio.to_thread.run_sync(plan)
             try:
                 revision: int = await self._do(operation, *arguments, meta=meta)
             except ConflictError:

@@ -249,17 +249,21 @@ class Face(Readable[K, V]):
 
     # -- merging: read the other first, then one command -----------------------------------------------------------------
 
-    def _other(self, other: object, what: str) -> View:
+    def _other(self, other: object, what: str, *, patient: bool) -> View:
         if not isinstance(other, Readable):
             raise ChronoMapTypeError(f"Expected a ChronoMap or a snapshot for {what}, got {type(other).__name__}")
-        return other._pin()
+        view, fetch = other._pin(), other._owner.fetch
+        return view if fetch is None or not patient else view.fetching(fetch)
 
-    def _merge_plan(self, other: object, strategy: str | Choose) -> tuple[Callable[..., int], tuple[Any, ...]]:
+    def _merge_plan(
+        self, other: object, strategy: str | Choose, *, patient: bool
+    ) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        """The command of a merge; ``patient``: the other's history may be read from its file."""
         if strategy not in ("timestamp", "overwrite") and not callable(strategy):
             raise ChronoMapValueError(
                 f"Invalid merge strategy: {strategy!r}; use 'timestamp', 'overwrite' or a function (key, ours, theirs)"
             )
-        theirs = self._other(other, "merge")
+        theirs = self._other(other, "merge", patient=patient)
         if theirs.store is self._store:
             raise ChronoMapValueError("a map cannot be merged with itself; to go back to a snapshot, call rollback()")
         if callable(strategy):

@@ -590,7 +590,7 @@ class ChronoMap(_Reads[K, V], SyncDurable[K, V]):
             meta: What to keep with the commit; see ``put``.
         """
         while True:
-            operation, arguments = self._merge_plan(other, strategy)
+            operation, arguments = self._merge_plan(other, strategy, patient=True)
             try:
                 revision: int = self._do(operation, *arguments, meta=meta)
             except ConflictError:

@@ -250,4 +250,7 @@ async def test_the_event_loop_does_not_wait(shelf: Shelf) -> None:
             (await cm.at(5)).__getitem__("a")
         assert await old.get("a") == [5]
         assert len([change async for change in cm.replay(0)]) == 151
+        fresh: AsyncChronoMap[Any, Any] = AsyncChronoMap()
+        await fresh.merge(cm)
+        assert await fresh.history("b") == [(float(number), number) for number in range(50)]
         assert (await cm.to_dict())["revision"] == cm.revision
