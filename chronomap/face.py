@@ -207,7 +207,8 @@ class Face(Readable[K, V]):
     def _captured(self, items: Mapping[K, V]) -> dict[Any, Any]:
         if not isinstance(items, Mapping):
             raise ChronoMapTypeError(f"put_many takes a mapping of keys to values, got {type(items).__name__}")
-        return {key: self._capture(value) for key, value in items.items()}
+        capture = self._capture
+        return {key: value if type(value) in IMMUTABLE else capture(value) for key, value in items.items()}
 
     def _prune_arguments(self, keep_last: int | None, older_than: Timestamp | None) -> tuple[int | None, float | None]:
         if keep_last is None and older_than is None:

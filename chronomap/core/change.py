@@ -10,7 +10,7 @@ Example: the second record of commit 5 is ``Change(commit, 1)``, with ``revision
 
 from __future__ import annotations
 
-from typing import Any, Final, Generic, cast
+from typing import Any, Final, Generic, NamedTuple, cast
 
 from chronomap.core.meta import NOTHING, Plain
 from chronomap.core.records import CANCELLED, NEVER, Commit, K, Kind, Record, V, plain
@@ -24,7 +24,18 @@ ATTRIBUTES: Final = (
 
 PlainCommit = tuple[Any, ...]
 """A commit as the feed keeps it: a ``Commit``, or for a plain put, dated now, just ``(revision, instant, key, value,
-previous)``, since making named tuples would take longer than the rest of the put."""
+previous)``, since making named tuples would take longer than the rest of the put; a ``Batch`` for many of them at once."""
+
+
+class Batch(NamedTuple):
+    """A commit of plain puts, dated now, of which no records have been made."""
+
+    revision: int
+    instant: float
+    keys: list[Any]
+    values: list[Any]
+    previous: list[Any]
+
 
 NOBODY: Final[frozenset[int]] = frozenset()
 make: Final[Any] = tuple.__new__
@@ -36,8 +47,12 @@ def as_commit(plain: PlainCommit) -> Commit:
         return plain
     revision, instant, key, value, previous = plain
     # The constructors of named tuples take three times as long.
-    record = make(Record, ("put", key, value, previous, instant, NEVER))
-    commit: Commit = make(Commit, (revision, instant, (record,), NOTHING, NOBODY))
+    if type(plain) is Batch:
+        made = (make(Record, ("put", *put, instant, NEVER)) for put in zip(key, value, previous, strict=True))
+        records = tuple(made)
+    else:
+        records = (make(Record, ("put", key, value, previous, instant, NEVER)),)
+    commit: Commit = make(Commit, (revision, instant, records, NOTHING, NOBODY))
     return commit
 
 

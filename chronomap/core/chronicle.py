@@ -23,12 +23,12 @@ from __future__ import annotations
 import weakref
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
 
-from chronomap.core.change import NOBODY, PlainCommit, as_commit, make
+from chronomap.core.change import NOBODY, Batch, PlainCommit, as_commit, make
 from chronomap.core.expiry import SWEEP_FROM, Deadlines, Occasion, Promise
 from chronomap.core.feed import RETAINED_CHANGES, Feed
 from chronomap.core.interest import Interest
@@ -201,7 +201,7 @@ class Chronicle:
         if not behind:
             return
         instants = [commit[1] for commit in behind]
-        while behind and type(behind[-1]) is Commit:  # at the end: whatever is not a plain put has this done at once
+        while behind and type(behind[-1]) is not tuple:  # at the end: whatever is not a plain put has this done at once
             behind.pop()
         if behind:
             last = behind[-1]
@@ -255,6 +255,49 @@ class Chronicle:
         """From now on only apply commits, if they are admitted, and leave it to somebody else to publish them."""
         self._admit = admit
         self.gathers = self.elaborate = True
+
+    def _put_all(self, now: float, items: Mapping[Any, Any]) -> int:
+        """``_apply`` and ``_finish`` of puts dated now to keys that are settled, or new; 0 and nothing done if some are not.
+
+        Written out as ``put_now`` is, and without a record for each: most batches are read by nobody.
+        """
+        timelines, revision = self.timelines, self.revision + 1
+        keys, values = list(items), list(items.values())
+        found: list[Any] = [timelines.get(key) for key in keys]
+        previous = [MISSING if timeline is None else timeline.settled for timeline in found]
+        if any(held is UNSETTLED for held in previous):
+            return 0
+        commit = self._open = Batch(revision, now, keys, values, previous)
+        try:
+            if None in found:
+                for place, key in enumerate(keys):
+                    if found[place] is None:
+                        found[place] = timelines[key] = Timeline()
+            for timeline, value in zip(found, values, strict=True):
+                timeline.settled = UNSETTLED
+                if timeline.expiries:
+                    timeline.expiries.append(NEVER)
+                timeline.values.append(value)
+                timeline.revisions.append(revision)
+                timeline.timestamps.append(now)
+                timeline.changed = timeline.since = revision
+            self.instant = now
+            self.feed.append(commit)
+            self.revision = revision
+            self._finish_batch(commit, found)
+        except BaseException:
+            self._recover()
+            raise
+        self._open = None
+        return revision
+
+    def _finish_batch(self, commit: Batch, written: list[Any]) -> None:
+        for timeline, value in zip(written, commit.values, strict=True):
+            timeline.settled = value
+        self.fold()
+        self.recency.arrive(commit.keys, commit.instant, commit.revision)
+        if self.interest.waiting:
+            self.interest.touch(commit.revision, commit.keys)
 
     def _gather_put(self, now: float, key: Any, value: Any) -> int:
         """``_apply`` of a put dated now, for when commits are gathered; written out, since most of them are such."""

@@ -123,10 +123,10 @@ class Feed:
         if revision <= floor:
             return None
         commit = commits[revision - floor - 1]
-        if type(commit) is not Commit:
+        if type(commit) is tuple:
             change: Change[Any, Any] = PlainPut(commit)
-        elif len(commit.records) == 1:
-            change = Change(commit, 0)
+        elif size(commit) == 1:
+            change = Change(as_commit(commit), 0)
         else:
             return None
         lone[revision] = change
@@ -156,4 +156,6 @@ class Feed:
 
 def size(commit: PlainCommit) -> int:
     """How many changes a commit has."""
-    return len(commit.records) if type(commit) is Commit else 1
+    if type(commit) is tuple:
+        return 1
+    return len(commit.records) if type(commit) is Commit else len(commit[2])

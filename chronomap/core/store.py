@@ -157,6 +157,10 @@ class Store(Chronicle):
     ) -> int:
         """Commit a version of each key under one revision."""
         now = self.begin(now)
+        plain = timestamp is None and ttl is None and not if_changed and not self.elaborate and not self._meta
+        if plain and items and (revision := self._put_all(now, items)):
+            self.writes += len(items)
+            return revision
         when = now if timestamp is None else seconds(timestamp)
         expires_at = plan.expiry(now, when, ttl)
         records = [plan.version(self, key, value, when, expires_at) for key, value in items.items()]

@@ -201,7 +201,10 @@ class View:
 
     def select(self, predicate: Callable[[Any, Any], object], among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """The pairs for which a predicate of key and value is true."""
-        return (pair for pair in self.pairs(None, among) if predicate(pair[0], pair[1]))
+        for key, kept in self.scan(None, among):
+            value = kept if type(kept) in IMMUTABLE else release(kept)
+            if predicate(key, value):
+                yield key, value
 
     def holders(self, value: Any, among: Iterable[Any] | None = None) -> Iterator[Any]:
         """The keys whose value equals a given one."""
