@@ -108,11 +108,16 @@ def _held(timeline: Timeline, timestamp: float, revision: int, *, whole: bool) -
 
 
 def completed(store: Chronicle, commit: Commit) -> Commit:
-    """A commit from a journal, with all that can be told from the timelines; see ``Journal.replay``."""
+    """A commit from a journal, with all that can be told from the timelines; see ``Journal.replay``.
+
+    Of what was erased since the journal may still tell what took effect; it is left out like everything else of it.
+    """
     revision, instant, records, meta, _ = commit
     in_force: set[int] = set()
     whole = []
     for kind, key, value, _, timestamp, expires_at in records:
+        if store.erased.get(key, 0) > revision:
+            continue
         if (timeline := store.timelines.get(key)) is None:
             whole.append(Record(kind, key, value, MISSING, timestamp, expires_at))
             continue
