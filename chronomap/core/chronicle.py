@@ -216,7 +216,9 @@ class Chronicle:
             self._write_down(commit)
             self.instant = now
             self.feed.append(commit)
-            if not self.gathers:
+            if self.gathers:
+                self._promise_all(commit)  # what falls due before the group is published is part of it
+            else:
                 self.revision = revision
                 self._finish([commit])
         except BaseException:
@@ -284,15 +286,16 @@ class Chronicle:
         """Bring the indexes up to date with commits that were published together. May be repeated."""
         self.fold()
         last = commits[-1]
-        for revision, instant, records, _, _ in commits:
-            for kind, key, value, _, timestamp, expires_at in records:
+        for commit in commits:
+            revision, instant, records, _, _ = commit
+            for kind, key, _, _, _, _ in records:
                 if kind == "erase":
                     self._scrub(key, instant, revision)
                 self._index(key, last.instant)
-                if kind != "activate" and value is not CANCELLED:
-                    self._promise(key, timestamp, revision, expires_at, instant)
                 if self.retention is not None:
                     self._retain(key, last.instant)
+            if not self.gathers:
+                self._promise_all(commit)
             if self.interest.waiting:
                 self.interest.touch(revision, [record.key for record in records])
         if len(self.deadlines) >= SWEEP_FROM:
@@ -324,6 +327,11 @@ class Chronicle:
         self.cuts.pop(key, None)
         self.erased[key] = revision
 
+    def _promise_all(self, commit: Commit) -> None:
+        for kind, key, value, _, timestamp, expires_at in commit.records:
+            if kind != "activate" and value is not CANCELLED:
+                self._promise(key, timestamp, commit.revision, expires_at, commit.instant)
+
     def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
         """Note when a version will expire and, if it is dated later than now, fall due (a tombstone may as well)."""
         if expires_at != NEVER:
@@ -345,7 +353,8 @@ class Chronicle:
         """What a record said has fallen due has to be committed yet."""
         timeline = self.timelines.get(record.key)
         entry = None if timeline is None else timeline.find(record.timestamp, self.revision)
-        if entry is not None:
+        # The version itself may have been of the group.
+        if entry is not None and record.timestamp == (entry.expires_at if record.kind == "expire" else entry.timestamp):
             occasion: Occasion = "expire" if record.kind == "expire" else "activate"
             self.deadlines.add(record.timestamp, occasion, record.key, entry.timestamp, entry.revision)
 
@@ -490,14 +499,18 @@ class Chronicle:
         timeline.floor = floor
         self.timelines[key] = timeline
 
-    def take(self, key: Any, timeline: Timeline) -> None:
-        """The same from a journal, which has the timeline made already."""
+    def take(self, key: Any, timeline: Timeline, newest: int) -> None:
+        """The same from a journal, which has the timeline made already and ends with a revision.
+
+        What fell due by its last commit is in it, whatever became of that since; but not what that commit brought along.
+        """
         self.timelines[key] = timeline
         if timeline.expiries is None and timeline.timestamps[-1] <= self.instant:
             return
         for timestamp, revision, value, expires_at in map(timeline.entry, range(len(timeline))):
             if value is not CANCELLED:
-                self._promise(key, timestamp, revision, expires_at, self.instant)
+                ahead = expires_at > self.instant or revision == newest
+                self._promise(key, timestamp, revision, expires_at if ahead else NEVER, self.instant)
 
     def restored(self, instants: Iterable[float], notes: Iterable[tuple[int, Note, int]], pruned_to: int) -> None:
         """End a load: set the revision and bring the indexes up to date.

@@ -73,8 +73,9 @@ class Opening:
         contents = journal.load(self.resident, now=now, share=share, progress=self.progress)
         store.gather(journal.check)
         store.instant = contents.instants[-1] if contents.instants else -NEVER
+        newest = len(contents.instants)
         for key, timeline in contents.timelines.items():
-            store.take(key, timeline)
+            store.take(key, timeline, newest)
         store.erased.update(contents.erased)
         store.remember_requests(contents.requests)
         store.restored(contents.instants, contents.notes, contents.pruned_to)
