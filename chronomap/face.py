@@ -137,7 +137,7 @@ class Face(Readable[K, V]):
         """How many keys are present. O(1)."""
         self._check_open()
         store = self._store
-        if store.deadlines.next_due <= self._owner.now() or store.revision != len(store.ledger):
+        if store.next_due <= self._owner.now() or store.revision != len(store.ledger):
             present: int = self._owner.call(store.count)
             return present
         return len(store.recency)

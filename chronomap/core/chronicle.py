@@ -28,7 +28,7 @@ from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
 
-from chronomap.core.expiry import SWEEP_FROM, Deadlines, Occasion, Promise
+from chronomap.core.expiry import SWEEP_FROM, Deadlines, Promise
 from chronomap.core.feed import RETAINED_CHANGES, Feed, PlainCommit, as_commit
 from chronomap.core.interest import Interest
 from chronomap.core.ledger import ORDINARY, Ledger, Note
@@ -75,6 +75,7 @@ class Chronicle:
         self.cuts: dict[Any, Cut] = {}  # what was pruned of each key and the journal has not heard of
         self.cuts_wanted = False  # it should do so before the command is answered
         self._falling = NEVER  # when the first thing fell due that the group commits
+        self._taken: list[Promise] = []  # the promises that have been looked at for the group
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
 
@@ -237,6 +238,7 @@ class Chronicle:
         self._publishing = self.feed.since(self.revision)
         if self._publishing:
             self._falling = NEVER
+            self._taken = []
             self.revision = self._publishing[-1].revision
         return self._end_publishing()
 
@@ -251,10 +253,12 @@ class Chronicle:
         group = self.feed.since(self.revision)
         self._falling = NEVER
         self._undo(group)
-        for commit in group:
-            for record in commit.records:
-                if record.kind in ("expire", "activate"):
-                    self._promise_again(record)
+        self.deadlines.give_back(self._taken)
+        self.deadlines.cut_after(self.revision)
+        self._taken = []
+        expired = sum(record.kind == "expire" for commit in group for record in commit.records)
+        self.expired = max(0, self.expired - expired)
+        self.expiries -= expired
         return group
 
     def _late_in_force(self, now: float, revision: int, records: tuple[Record, ...]) -> frozenset[int]:
@@ -349,15 +353,6 @@ class Chronicle:
         else:
             self.recency.remove(key)
 
-    def _promise_again(self, record: Record) -> None:
-        """What a record said has fallen due has to be committed yet."""
-        timeline = self.timelines.get(record.key)
-        entry = None if timeline is None else timeline.find(record.timestamp, self.revision)
-        # The version itself may have been of the group.
-        if entry is not None and record.timestamp == (entry.expires_at if record.kind == "expire" else entry.timestamp):
-            occasion: Occasion = "expire" if record.kind == "expire" else "activate"
-            self.deadlines.add(record.timestamp, occasion, record.key, entry.timestamp, entry.revision)
-
     def _recover(self) -> None:
         """After an interruption: finish what was published, and leave nothing of a commit that was not."""
         if self._open is None:
@@ -397,8 +392,9 @@ class Chronicle:
             records = tuple(self._due_records(promises))
             if records:
                 self._apply(now, records, NOTHING)
-                if self.gathers:
-                    self._falling = min(self._falling, records[0].timestamp)
+            if self.head != self.revision:  # what came to nothing may have done so because of the group
+                self._taken += [promise for promise in promises if promise.kind != "age"]
+                self._falling = min([self._falling, *(promise.due for promise in self._taken)])
         except BaseException:
             if self.deadlines.next_due > now:
                 self.deadlines.give_back(promises)

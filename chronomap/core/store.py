@@ -328,8 +328,7 @@ class Store(Chronicle):
     def withdraw(self) -> list[Commit]:
         """See ``Chronicle``; a retry of one of its requests is not answered as if it had been carried out."""
         group = super().withdraw()
-        for commit in group:
-            self._requests.pop(dict(commit.meta).get("request_id"), None)
+        self._requests = {name: answer for name, answer in self._requests.items() if answer[1] <= self.revision}
         return group
 
     @only_reads
