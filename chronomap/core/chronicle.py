@@ -29,7 +29,7 @@ from math import nextafter
 from typing import Any, Final
 
 from chronomap.core.change import NOBODY, Batch, PlainCommit, as_commit, make
-from chronomap.core.expiry import SWEEP_FROM, Deadlines, Occasion, Promise
+from chronomap.core.expiry import SWEEP_FROM, Deadlines, Promise
 from chronomap.core.feed import RETAINED_CHANGES, Feed
 from chronomap.core.interest import Interest
 from chronomap.core.ledger import ORDINARY, Ledger, Note
@@ -87,6 +87,7 @@ class Chronicle:
         self.cuts: dict[Any, Cut] = {}  # what was pruned of each key and the journal has not heard of
         self.cuts_wanted = False  # it should do so before the command is answered
         self._falling = NEVER  # when the first thing fell due that the group commits
+        self._taken: list[Promise] = []  # the promises that have been looked at for the group
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
 
@@ -242,7 +243,9 @@ class Chronicle:
             self._write_down(commit)
             self.instant = now
             self.feed.append(commit)
-            if not self.gathers:
+            if self.gathers:
+                self._promise_all(commit)  # what falls due before the group is published is part of it
+            else:
                 self.revision = revision
                 self._finish([commit])
         except BaseException:
@@ -334,6 +337,7 @@ class Chronicle:
         self._publishing = self.feed.since(self.revision)
         if self._publishing:
             self._falling = NEVER
+            self._taken = []
             self.revision = self._publishing[-1].revision
         return self._end_publishing()
 
@@ -355,10 +359,12 @@ class Chronicle:
         group = self.feed.since(self.revision)
         self._falling = NEVER
         self._undo(group)
-        for commit in group:
-            for record in commit.records:
-                if record.kind in ("expire", "activate"):
-                    self._promise_again(record)
+        self.deadlines.give_back(self._taken)
+        self.deadlines.cut_after(self.revision)
+        self._taken = []
+        expired = sum(record.kind == "expire" for commit in group for record in commit.records)
+        self.expired = max(0, self.expired - expired)
+        self.expiries -= expired
         return group
 
     def _late_in_force(self, now: float, revision: int, records: tuple[Record, ...]) -> frozenset[int]:
@@ -415,16 +421,16 @@ class Chronicle:
 
     def _finish_one(self, commit: Commit, now: float) -> None:
         revision, instant, records, _, _ = commit
-        for kind, key, value, _, timestamp, expires_at in records:
+        for kind, key, _, _, _, _ in records:
             if kind == "erase":
                 self._scrub(key, instant, revision)
             self._index(key, now)
-            if kind != "activate" and value is not CANCELLED:
-                self._promise(key, timestamp, revision, expires_at, instant)
             if self.retention is not None:
                 self._retain(key, now)
             if self.resident is not None:
                 self._evict(key, now)
+        if not self.gathers:
+            self._promise_all(commit)
         if self.interest.waiting:
             self.interest.touch(revision, [record.key for record in records])
 
@@ -455,6 +461,11 @@ class Chronicle:
         self._forget_recalled(key)
         self.erased[key] = revision
 
+    def _promise_all(self, commit: Commit) -> None:
+        for kind, key, value, _, timestamp, expires_at in commit.records:
+            if kind != "activate" and value is not CANCELLED:
+                self._promise(key, timestamp, commit.revision, expires_at, commit.instant)
+
     def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
         """Note when a version will expire and, if it is dated later than now, fall due (a tombstone may as well)."""
         if expires_at != NEVER:
@@ -471,14 +482,6 @@ class Chronicle:
             self.recency.place(key, entry.timestamp, entry.revision)
         else:
             self.recency.remove(key)
-
-    def _promise_again(self, record: Record) -> None:
-        """What a record said has fallen due has to be committed yet."""
-        timeline = self.timelines.get(record.key)
-        entry = None if timeline is None else timeline.find(record.timestamp, self.revision)
-        if entry is not None:
-            occasion: Occasion = "expire" if record.kind == "expire" else "activate"
-            self.deadlines.add(record.timestamp, occasion, record.key, entry.timestamp, entry.revision)
 
     def _recover(self) -> None:
         """After an interruption: finish what was published, and leave nothing of a commit that was not."""
@@ -519,8 +522,9 @@ class Chronicle:
             records = tuple(self._due_records(promises))
             if records:
                 self._apply(now, records, NOTHING)
-                if self.gathers:
-                    self._falling = min(self._falling, records[0].timestamp)
+            if self.head != self.revision:  # what came to nothing may have done so because of the group
+                self._taken += [promise for promise in promises if promise.kind != "age"]
+                self._falling = min([self._falling, *(promise.due for promise in self._taken)])
         except BaseException:
             if self.deadlines.next_due > now:
                 self.deadlines.give_back(promises)
@@ -675,14 +679,18 @@ class Chronicle:
         timeline.floor = floor
         self.timelines[key] = timeline
 
-    def take(self, key: Any, timeline: Timeline) -> None:
-        """The same from a journal, which has the timeline made already."""
+    def take(self, key: Any, timeline: Timeline, newest: int) -> None:
+        """The same from a journal, which has the timeline made already and ends with a revision.
+
+        What fell due by its last commit is in it, whatever became of that since; but not what that commit brought along.
+        """
         self.timelines[key] = timeline
         if timeline.expiries is None and timeline.timestamps[-1] <= self.instant:
             return
         for timestamp, revision, value, expires_at in map(timeline.entry, range(len(timeline))):
             if value is not CANCELLED:
-                self._promise(key, timestamp, revision, expires_at, self.instant)
+                ahead = expires_at > self.instant or revision == newest
+                self._promise(key, timestamp, revision, expires_at if ahead else NEVER, self.instant)
 
     def restored(self, instants: Iterable[float], notes: Iterable[tuple[int, Note, int]], pruned_to: int) -> None:
         """End a load: set the revision and bring the indexes up to date.

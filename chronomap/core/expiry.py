@@ -68,6 +68,12 @@ class Deadlines:
             heappush(self._heap, promise)
         self.next_due = self._heap[0].due if self._heap else NEVER
 
+    def cut_after(self, revision: int) -> None:
+        """Drop what was promised for versions of commits that came to nothing. O(n)."""
+        self._heap = [promise for promise in self._heap if promise.revision <= revision]
+        heapify(self._heap)
+        self.next_due = self._heap[0].due if self._heap else NEVER
+
     def sweep(self, stands: Callable[[Promise], bool]) -> None:
         """Drop the promises that can no longer come true, if enough have gathered. Amortised O(1) per promise."""
         if len(self._heap) < self._sweep_at:

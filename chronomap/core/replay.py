@@ -138,6 +138,8 @@ class Completion:
         whole = []
         for record in records:
             kind, key, value, _, timestamp, expires_at = record
+            if self._store.erased.get(key, 0) > revision:
+                continue  # the journal may still tell what took effect; it is left out like everything else of it
             at = nextafter(timestamp, -NEVER) if kind == "activate" else timestamp
             if (timeline := self._timeline(key, at, revision - 1)) is None:
                 whole.append(record)

@@ -32,11 +32,14 @@ def undo(store: Chronicle, now: float, revisions: set[int]) -> Iterator[Record]:
 
     Raises:
         ConflictError: If another commit wrote one of these keys after the first of them did.
-        CompactedError: If one of them erased a key, or what the keys held before has been pruned.
+        CompactedError: If one of them erased a key, or nothing is left of it, or what the keys held before has been pruned.
     """
     first: dict[Any, int] = {}
     for revision in sorted(revisions):
-        for key, kind in _written(store, revision):
+        written = _written(store, revision)
+        if not written and _is_gone(store, revision):
+            raise CompactedError(f"what revision {revision} wrote has been pruned or erased; it cannot be undone any more")
+        for key, kind in written:
             if kind == "erase":
                 raise CompactedError(f"revision {revision} erased {key!r}; what was erased cannot be brought back", key=key)
             first.setdefault(key, revision)
@@ -54,13 +57,22 @@ def _written(store: Chronicle, revision: int) -> list[tuple[Any, Kind]]:
         commit = store.look_up(revision)
     if commit is not None:
         return [(record.key, record.kind) for record in commit.records if record.kind != "activate"]
+    kind_of = store.ledger.kind_of
     written: list[tuple[Any, Kind]] = []
     for key, timeline in store.timelines.items():
         if timeline.partial:
             raise compacted(key, timeline)
         if revision in timeline.revisions:
-            written.append((key, "put"))
+            own = (entry for entry in timeline.entries(revision) if entry.revision == revision)
+            written += [(key, kind_of(revision, entry.value)) for entry in own]
     return written
+
+
+def _is_gone(store: Chronicle, revision: int) -> bool:
+    """Whether a commit of which no version is left wrote any: one that only says what took effect did not."""
+    if (commit := store.feed.commit(revision)) is not None and commit.records:
+        return False
+    return revision > 0 and revision not in store.ledger.notes
 
 
 def _check_untouched(store: Chronicle, now: float, first: dict[Any, int], own: set[int]) -> None:

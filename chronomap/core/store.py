@@ -65,7 +65,7 @@ class Store(Chronicle):
         """Commit one version, if the conditions are met."""
         now = self.begin(now)
         if request_id is not None and (answered := self._requests.get(request_id)) is not None:
-            if answered[0] != key:
+            if answered[0] != key and answered[0] is not MISSING:
                 raise ChronoMapValueError(f"request_id {request_id!r} was used for another key; make a new one per write")
             return answered[1]
         if if_revision is not None or if_absent:
@@ -86,7 +86,10 @@ class Store(Chronicle):
         return revision
 
     def remember_requests(self, requests: Mapping[Any, tuple[Any, int]]) -> None:
-        """Those of an earlier life of the map, oldest first: a retry is answered, not applied again."""
+        """Those of an earlier life of the map, oldest first: a retry is answered, not applied again.
+
+        The key is MISSING where what was put has been erased or pruned since: then any key's retry is answered.
+        """
         newest = list(requests.items())[-REMEMBERED_REQUESTS:]
         self._requests.update(newest)
 
@@ -333,8 +336,7 @@ class Store(Chronicle):
     def withdraw(self) -> list[Commit]:
         """See ``Chronicle``; a retry of one of its requests is not answered as if it had been carried out."""
         group = super().withdraw()
-        for commit in group:
-            self._requests.pop(dict(commit.meta).get("request_id"), None)
+        self._requests = {name: answer for name, answer in self._requests.items() if answer[1] <= self.revision}
         return group
 
     @only_reads

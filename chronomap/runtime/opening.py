@@ -76,8 +76,9 @@ class Opening:
         store.resident = self.resident
         store.look_up = lambda revision: next(journal.replay(revision - 1), None) if revision > journal.complete_since else None
         store.instant = contents.instants[-1] if contents.instants else -NEVER
+        newest = len(contents.instants)
         for key, timeline in contents.timelines.items():
-            store.take(key, timeline)
+            store.take(key, timeline, newest)
         store.erased.update(contents.erased)
         store.remember_requests(contents.requests)
         store.restored(contents.instants, contents.notes, contents.pruned_to)

@@ -633,9 +633,11 @@ class NaiveMap:
             without = self.unlimited()
             without.commit([c for c in changes if c is not change], now)
             there = (change.key, change.timestamp, without.revision)
-            if (change.kind == TOMBSTONE and without.visible(*there) is None) or (
-                change.kind == CANCELLATION and without.standing(change.key, change.timestamp, self.revision) is None
-            ):
+            if change.kind == TOMBSTONE:
+                needless = without.visible(*there) is None
+            else:
+                needless = change.kind == CANCELLATION and without.standing(change.key, change.timestamp, self.revision) is None
+            if needless:
                 changes.remove(change)
         return self.commit(changes, now, "transaction")
 

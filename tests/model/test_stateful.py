@@ -136,7 +136,7 @@ class Pair:
     def replay(self) -> None:
         """What is rebuilt from the timelines is what was committed, but for what has been erased or pruned since."""
         store = self.real._store
-        gone = store.pruned_to
+        gone = max(store.pruned_to, store.feed.floor)
         rebuilt = {commit.revision: commit for commit in _rebuilt(self.real._pin(), gone, store.revision)}
         for commit in store.feed.since(gone):
             there = [record for record in commit.records if store.erased.get(record.key, 0) <= commit.revision]
@@ -167,6 +167,7 @@ class MapMachine(RuleBasedStateMachine):
         self.clock = ManualClock(START)
         self.pairs = [Pair(self.make_map(self.clock), self.make_naive()) for _ in range(2)]
         self.kept: list[SnapshotPair] = []
+        self.requests: dict[str, tuple[Any, int]] = {}  # what was put under them, and the answer
         self.steps = 0
 
     def make_map(self, clock: Callable[[], float]) -> Any:
@@ -307,6 +308,27 @@ class MapMachine(RuleBasedStateMachine):
                 f"put({key!r}, {condition})",
             )
 
+    @rule(key=keys, value=values, request_id=st.sampled_from(["first", "second", "third"]))
+    def put_once(self, key: Any, value: Any, request_id: str) -> None:
+        """A retry is answered as the first time, whatever came in between; an id of another key's request is refused."""
+
+        def put() -> Any:
+            return self.real.put(key, value, request_id=request_id, meta={"author": request_id[0]})
+
+        if (known := self.requests.get(request_id)) is None:
+            self.same(put, lambda: self.naive.put(key, value, now=self.now), "put with a request id")
+            self.requests[request_id] = key, self.naive.revision
+        elif key == known[0]:
+            assert put() == known[1]
+        else:
+            with suppress(chronomap.ChronoMapValueError):
+                put()
+                assert self.lost(request_id)
+
+    def lost(self, request_id: str) -> bool:
+        """Whether the map may have forgotten which key a request was about; never that there was one."""
+        return False
+
     @rule(who=someone, key=keys, offset=offsets)
     def delete(self, who: int, key: Any, offset: float | None) -> None:
         """Now, in the past or scheduled."""
@@ -388,13 +410,17 @@ class MapMachine(RuleBasedStateMachine):
     def undo(self, back: int) -> None:
         """Any commit, or the refusal because its keys were touched since."""
         target = self.naive.revision - back
-        if target >= 1:
+        if target >= 1 and not self.maimed(target):
             self.same(
                 lambda: self.real.undo(target),
                 lambda: self.naive.undo(target, now=self.now),
                 f"undo({target})",
             )
             self.settle()  # what is brought back may have expired long since
+
+    def maimed(self, revision: int) -> bool:
+        """Whether the map may not know any more which keys a commit wrote."""
+        return False
 
     @rule(several=st.lists(puts, max_size=3), key=keys, rival=st.none() | puts, last=st.none() | puts)
     def failing_block(self, several: list[Any], key: Any, rival: Any, last: Any) -> None:
@@ -567,8 +593,12 @@ class MapMachine(RuleBasedStateMachine):
         elif then == "delete":
             self.delete(0, key, None)
         elif then == "snapshot":
+            self.before_a_snapshot()
             self.keep(self.real.snapshot(), self.naive.snapshot(now=self.now))
         self.settle()
+
+    def before_a_snapshot(self) -> None:
+        """A snapshot commits what fell due, so its revision can be told."""
 
     @rule(seconds=st.sampled_from([0.5, 3, 50]))
     def step_back(self, seconds: float) -> None:
