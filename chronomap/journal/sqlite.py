@@ -140,7 +140,7 @@ class SqliteJournal:
             _check_codec(state.codec, codec, real)
         except BaseException:
             if connection is not None:
-                connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+                opening.let_go(connection)
             ownership.release()
             raise
         return cls(real, ownership, connection, codec, state)
@@ -401,7 +401,7 @@ class SqliteJournal:
             opening.settle(new, target)
         finally:
             if copy is not None:
-                copy.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+                opening.let_go(copy)
             opening.remove(new)
 
     def close(self) -> None:
@@ -415,7 +415,7 @@ class SqliteJournal:
                     self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
                     opening.pragma(self._connection, "wal_checkpoint(TRUNCATE)")
         finally:
-            self._connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+            opening.let_go(self._connection)
             self._ownership.release()
 
     def __enter__(self) -> Self:
