@@ -42,7 +42,7 @@ def everything_is_there(path: Path, lines: list[list[str]]) -> None:
     """What was acknowledged, under its revision, and the file is sound."""
     acknowledged = [(int(revision), name, int(n)) for what, name, n, revision in (line for line in lines if len(line) == 4)]
     assert verify(path).ok
-    with ChronoMap[str, int].open(path) as cm:
+    with ChronoMap[str, int].open(path, feed_retention=10**6) as cm:
         found = {change.revision: (change.key, change.value) for change in cm.watch(since=0, timeout=0)}
         assert sorted(found) == list(range(1, cm.revision + 1))
     for revision, name, n in acknowledged:
