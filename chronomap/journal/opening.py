@@ -86,6 +86,13 @@ def set_up(connection: apsw.Connection, durability: str) -> None:
     pragma(connection, f"journal_size_limit = {FULL_LOG}")
 
 
+def left_log(path: Path) -> bool:
+    """Whether a crash has left SQLite's own log beside a file."""
+    with suppress(OSError):
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    return False
+
+
 def check_path(path: Path) -> None:
     """Say what is wrong with a path before SQLite does so in fewer words."""
     if path.is_dir():

@@ -17,7 +17,8 @@ was to be written, and report success the next time.)
 
 Erasing overwrites: ``secure_delete`` is on, and SQLite's own log, which still has the old pages, is emptied before
 ``append`` returns. If another program is reading the file just then, that is made up for after a later group, at the
-latest when the journal is closed (unless it is being read even then).
+latest when the journal is closed (unless it is being read even then). A log that a crash has left is emptied after the first
+group, since nobody knows what is in it.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class SqliteJournal:
         self._log_pages = [0]  # in SQLite's own log, as of the last commit; a list, since its counter must not hold us
         self._encoder = Encoder(codec)
         self._counted = False  # the index by key
-        self._to_scrub = False  # it has erased values in it
+        self._to_scrub = opening.left_log(path)  # it has, or may have, erased values in it
         self._state = state
         self._remover = Remover(connection)
         connection.set_wal_hook(_counter(self._log_pages))
