@@ -1,4 +1,4 @@
-"""Everything at once, at random: cancelling, failing, closing, with tasks on a loop and threads; then the books are balanced."""
+"""Everything at once, at random: cancelling, failing, closing, tasks on a loop and threads. Then the books are balanced."""
 
 from __future__ import annotations
 
@@ -52,48 +52,53 @@ class Books:
         self.undone: set[str] = set()
 
 
+async def write_in_task(cm: AsyncChronoMap[str, Any], books: Books, name: str, block: bool) -> None:
+    """Puts in a task, bare or each in a block that is undone."""
+    for n in range(8):
+        key = f"{name} {n}"
+        try:
+            if block:
+                books.undone.add(key)  # sooner or later, or never applied
+                async with cm.snapshot_context():
+                    books.done[key] = await cm.put(key, n)
+                    raise ZeroDivisionError
+            books.done[key] = await cm.put(key, n)
+        except ZeroDivisionError:
+            pass
+        except (JournalError, ClosedError):
+            books.failed.add(key)
+        except BaseException:
+            books.cancelled.add(key)
+            raise
+
+
+async def cancelled_by_scope(steps: int, *arguments: Any) -> None:
+    """A task that is cancelled after so many steps of this one."""
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as both:
+            both.start_soon(write_in_task, *arguments)
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            scope.cancel()
+
+
+async def cancelled_by_asyncio(steps: int, *arguments: Any) -> None:
+    """The same by asyncio's own means, again and again until it has ended."""
+    task = asyncio.create_task(write_in_task(*arguments))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([task])
+
+
 async def storm(cm: AsyncChronoMap[str, Any], books: Books, rng: random.Random, native: bool) -> None:
-    """Many tasks that are cancelled at any moment, of which some write in blocks that are undone."""
-
-    async def write(name: str, block: bool) -> None:
-        for n in range(8):
-            key = f"{name} {n}"
-            try:
-                if block:
-                    books.undone.add(key)  # sooner or later, or never applied
-                    async with cm.snapshot_context():
-                        books.done[key] = await cm.put(key, n)
-                        raise ZeroDivisionError
-                books.done[key] = await cm.put(key, n)
-            except ZeroDivisionError:
-                pass
-            except (JournalError, ClosedError):
-                books.failed.add(key)
-            except BaseException:
-                books.cancelled.add(key)
-                raise
-
-    async def cancelled_by_scope(name: str, steps: int, block: bool) -> None:
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as both:
-                both.start_soon(write, name, block)
-                for _ in range(steps):
-                    await anyio.lowlevel.checkpoint()
-                scope.cancel()
-
-    async def cancelled_by_asyncio(name: str, steps: int, block: bool) -> None:
-        task = asyncio.create_task(write(name, block))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        while not task.done():
-            task.cancel()
-            await asyncio.sleep(0)
-        await asyncio.wait([task])
-
+    """Many tasks that are cancelled at any moment."""
     async with anyio.create_task_group() as tasks:
         for n in range(25):
             cancelled = cancelled_by_asyncio if native and rng.random() < 0.5 else cancelled_by_scope
-            tasks.start_soon(cancelled, f"task{n}", rng.randrange(200), rng.random() < 0.3)
+            tasks.start_soon(cancelled, rng.randrange(200), cm, books, f"task{n}", rng.random() < 0.3)
 
 
 def write_in_thread(cm: ChronoMap[str, Any], books: Books, name: str) -> None:
@@ -118,8 +123,7 @@ async def one_storm(rng: random.Random, native: bool) -> None:
     stream = cm.watch()
 
     async def read() -> None:
-        async for change in stream:
-            streamed.append(change.revision)
+        streamed.extend([change.revision async for change in stream])
 
     with anyio.fail_after(LONG):
         async with anyio.create_task_group() as reading:
