@@ -260,6 +260,8 @@ class Chronicle:
             for record in commit.records:
                 if record.kind in ("expire", "activate"):
                     self._promise_again(record)
+                if record.kind == "expire":
+                    self.expired, self.expiries = max(0, self.expired - 1), self.expiries - 1
         return group
 
     def _late_in_force(self, now: float, revision: int, records: tuple[Record, ...]) -> frozenset[int]:

@@ -403,6 +403,24 @@ def test_a_handler_between_the_steps_of_ringing() -> None:
 
 
 @pytest.mark.anyio
+async def test_an_interrupt_between_the_steps_of_ringing() -> None:
+    """The same for tasks, which do not look again by themselves."""
+    async with AsyncChronoMap.open(SlowJournal()) as cm:
+        owner: Any = cm._owner
+        bell, ring = owner._bell, owner._bell.ring
+
+        def interrupt() -> None:
+            bell.ring = ring
+            raise KeyboardInterrupt
+
+        bell.ring = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            await cm.put("interrupted", 1)
+        with anyio.fail_after(LONG):
+            await cm.put("a", 1)
+
+
+@pytest.mark.anyio
 async def test_an_interrupt_when_the_baton_has_just_been_taken() -> None:
     """It is given back: the writer would wait for it."""
     async with AsyncChronoMap.open(SlowJournal()) as cm:
