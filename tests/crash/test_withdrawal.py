@@ -102,7 +102,7 @@ def some_calls(rng: random.Random, now: float, revision: int) -> list[Call]:
                     ("put", (key, value, when, 10.0)),
                     ("put", (key, value, None, None, None, True)),
                     ("put", (key, value, None, None, None, False, False, f"request{rng.randrange(6)}{key}")),
-                    ("put_many", ({k: value for k in rng.sample(KEYS, 2)},)),
+                    ("put_many", (dict.fromkeys(rng.sample(KEYS, 2), value),)),
                     ("delete", (key,)),
                     ("delete", (key, when)),
                     ("unschedule", (key,)),
