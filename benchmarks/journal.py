@@ -1,7 +1,8 @@
 """Measures the journal alone against raw SQLite doing the same: python -m benchmarks.journal [number of versions].
 
-Prints medians and ratios: acknowledged writes per second by the size of groups, each synced (durability "full"), and the
-seconds that opening takes against fetching and decoding the same rows into a dict of lists.
+Prints medians and ratios: acknowledged writes per second by the size of groups, each synced (durability "full"); how long a
+group takes while another thread of the process is busy, as the loop of an application may be, when every statement waits
+for its turn to run Python; and the seconds that opening takes against fetching and decoding the same rows into a dict of lists.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +30,7 @@ from chronomap.journal import SqliteJournal
 
 ROUNDS = 3
 KEYS = 10_000
+BUSY_GROUPS = 10
 
 Row = tuple[str, dict[str, Any], float]
 
@@ -69,6 +73,30 @@ def write_ours(path: Path, given: list[Row], group: int) -> float:
         for first in range(0, len(commits), group):
             journal.append(commits[first : first + group])
         return len(commits) / (perf_counter() - start)
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Another thread runs Python without a pause."""
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def write_busy(path: Path, given: list[Row], group: int) -> float:
+    """How long a group of the journal's takes beside a busy thread. Milliseconds."""
+    with busy():
+        return 1000 * group / write_ours(path, given, group)
 
 
 def open_raw(path: Path, query: str, decode: Callable[[bytes], Any]) -> float:
@@ -116,9 +144,16 @@ def main() -> None:
         def write(how: Callable[[Path, list[Row], int], float], size: int, group: int) -> float:
             return how(fresh(), given[:size], group)
 
-        for group, size in ((1, 2_000), (100, count), (1_000, count)):
-            raw, ours = medians(partial(write, write_raw, size, group), partial(write, write_ours, size, group))
-            print(f"groups of {group:5}: raw {raw:9,.0f}/s, journal {ours:9,.0f}/s, ratio {ours / raw:.2f}")
+        for group, size in ((1, 2_000), (10, 20_000), (100, count), (1_000, count)):
+            raw, ours, beside = medians(
+                partial(write, write_raw, size, group),
+                partial(write, write_ours, size, group),
+                partial(write, write_busy, BUSY_GROUPS * group, group),
+            )
+            print(
+                f"groups of {group:5}: raw {raw:9,.0f}/s, journal {ours:9,.0f}/s, ratio {ours / raw:.2f}; "
+                f"beside a busy thread {beside:7,.1f} ms a group"
+            )
         raw_path, our_path = fresh(), fresh()
         write_raw(raw_path, given, 10_000)
         write_ours(our_path, given, 10_000)

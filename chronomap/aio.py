@@ -7,7 +7,8 @@ awaits starves nobody, every ``BUDGET`` calls one yields to the event loop; canc
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
@@ -27,7 +28,7 @@ from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View, all_keys, differences
 from chronomap.durable import AsyncDurable
-from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
+from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError, NotResidentError
 from chronomap.face import (
     ATTEMPTS,
     Choose,
@@ -63,20 +64,33 @@ class _AsyncReads(Readable[K, V]):
     async def _view_for(self, timestamp: Timestamp | None = None) -> View:
         raise NotImplementedError
 
-    async def _scan(self, view: View, step: Callable[[list[Any]], Iterable[T]], keys: list[Any] | None = None) -> list[T]:
+    async def _scan(self, view: View, step: Callable[[View, list[Any]], Iterable[T]], keys: list[Any] | None = None) -> list[T]:
         """Everything ``step`` finds among the keys, a slice at a time."""
         keys = list(view.store.timelines) if keys is None else keys
         found: list[T] = []
         for start in range(0, len(keys), SLICE):
-            found.extend(step(keys[start : start + SLICE]))
+            among = keys[start : start + SLICE]
+            found += await self._read(view, lambda view, among=among: list(step(view, among)))  # type: ignore[misc]
             await anyio.lowlevel.checkpoint()
         return found
+
+    async def _read(self, view: View, read: Callable[[View], T]) -> T:
+        """What a read finds; in a worker thread if it has to wait for the disk."""
+        try:
+            return read(view)
+        except NotResidentError:
+            return await self._read_in_thread(view, read)
+
+    async def _read_in_thread(self, view: View, read: Callable[[View], T]) -> T:
+        fetch = self._owner.fetch
+        patient = view if fetch is None else view.fetching(fetch)
+        return await anyio.to_thread.run_sync(lambda: read(patient))
 
     async def keys(self, prefix: str | None = None) -> list[K]:
         """The present keys, in the order they first appeared; with a prefix, the text keys that start with it."""
         prefix_text(prefix)
         view = await self._view_for()
-        return await self._scan(view, lambda among: (key for key, _ in view.scan(prefix, among)))
+        return await self._scan(view, lambda view, among: (key for key, _ in view.scan(prefix, among)))
 
     async def values(self, prefix: str | None = None) -> list[V]:
         """The present values, in the order of their keys."""
@@ -86,17 +100,17 @@ class _AsyncReads(Readable[K, V]):
         """The present keys with their values."""
         prefix_text(prefix)
         view = await self._view_for()
-        return await self._scan(view, lambda among: view.pairs(prefix, among))
+        return await self._scan(view, lambda view, among: view.pairs(prefix, among))
 
     async def latest(self, timestamp: Timestamp | None = None) -> dict[K, V]:
         """Everything present, as a dict. O(keys)."""
         view = await self._view_for(timestamp)
-        return dict(await self._scan(view, lambda among: view.pairs(None, among)))
+        return dict(await self._scan(view, lambda view, among: view.pairs(None, among)))
 
     async def query(self, predicate: Callable[[K, V], object], timestamp: Timestamp | None = None) -> dict[K, V]:
         """The present items for which ``predicate(key, value)`` is true. What the predicate raises is raised here."""
         view = await self._view_for(timestamp)
-        return dict(await self._scan(view, lambda among: view.select(predicate, among)))
+        return dict(await self._scan(view, lambda view, among: view.select(predicate, among)))
 
     async def count(self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None) -> int:
         """How many items are present, or fulfil a predicate of key and value."""
@@ -104,8 +118,8 @@ class _AsyncReads(Readable[K, V]):
             return len(self)
         view = await self._view_for(timestamp)
         if predicate is None:
-            return len(await self._scan(view, lambda among: view.scan(None, among)))
-        return len(await self._scan(view, lambda among: view.select(predicate, among)))
+            return len(await self._scan(view, lambda view, among: view.scan(None, among)))
+        return len(await self._scan(view, lambda view, among: view.select(predicate, among)))
 
     async def aggregate(
         self, func: Callable[[list[V]], Any], keys: Iterable[K] | None = None, timestamp: Timestamp | None = None
@@ -113,17 +127,17 @@ class _AsyncReads(Readable[K, V]):
         """``func`` of the list of present values (of some keys; those that are missing are left out)."""
         view = await self._view_for(timestamp)
         among = None if keys is None else list(keys)
-        pairs = await self._scan(view, lambda among: view.pairs(None, among), among)
+        pairs = await self._scan(view, lambda view, among: view.pairs(None, among), among)
         return func([value for _, value in pairs])
 
     async def get_keys_by_value(self, value: V, timestamp: Timestamp | None = None) -> list[K]:
         """The keys that hold a value equal to a given one."""
         view = await self._view_for(timestamp)
-        return await self._scan(view, lambda among: view.holders(value, among))
+        return await self._scan(view, lambda view, among: view.holders(value, among))
 
     async def history(self, key: K) -> list[tuple[float, V]]:
         """``[(timestamp, value), …]`` of everything the key has held until now, oldest first; no tombstones."""
-        return (await self._view_for()).history(key)
+        return await self._read(await self._view_for(), lambda view: view.history(key))
 
     async def iter_history(self, key: K) -> list[tuple[float, V]]:
         """The same."""
@@ -134,11 +148,12 @@ class _AsyncReads(Readable[K, V]):
     ) -> list[tuple[float, V]]:
         """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now)."""
         start = -float("inf") if start_ts is None else seconds(start_ts)
-        return (await self._view_for()).history(key, start, None if end_ts is None else seconds(end_ts))
+        end = None if end_ts is None else seconds(end_ts)
+        return await self._read(await self._view_for(), lambda view: view.history(key, start, end))
 
     async def versions(self, key: K, *, scheduled: bool = False) -> list[Version[K, V]]:
         """Everything ever written of a key until now (or ahead too), with tombstones and cancellations."""
-        return (await self._view_for()).versions(key, scheduled=scheduled)
+        return await self._read(await self._view_for(), lambda view: view.versions(key, scheduled=scheduled))
 
     async def diff(self, other: Readable[K, V]) -> set[K]:
         """The keys on which two maps (or snapshots) differ now; holding None and holding nothing are different."""
@@ -152,12 +167,12 @@ class _AsyncReads(Readable[K, V]):
         if not isinstance(other, Readable):
             raise ChronoMapTypeError(f"Expected a ChronoMap or a snapshot for diff, got {type(other).__name__}")
         ours, theirs = await self._view_for(), other._pin()
-        return await self._scan(ours, lambda among: differences(ours, theirs, among), all_keys(ours, theirs))
+        return await self._scan(ours, lambda ours, among: differences(ours, theirs, among), all_keys(ours, theirs))
 
     async def to_dict(self, compress: bool = False) -> dict[str, Any] | bytes:
         """The whole map with its history as plain data; with ``compress`` as bytes that ``from_dict`` takes too."""
         view = await self._view_for()
-        return await anyio.to_thread.run_sync(_dump, view, compress)
+        return await self._read_in_thread(view, lambda view: _dump(view, compress))
 
     async def save_json(self, file_path: str | Path) -> None:
         """Write the whole map with its history, in a worker thread; the file is replaced as a whole or not at all.
@@ -165,22 +180,22 @@ class _AsyncReads(Readable[K, V]):
         Cancellation: the file is the old one or the new one, never a mixture.
         """
         view = await self._view_for()
-        await anyio.to_thread.run_sync(formats.save_json, view, Path(file_path))
+        await self._read_in_thread(view, lambda view: formats.save_json(view, Path(file_path)))
 
     async def save_pickle(self, file_path: str | Path, compress: bool = False) -> None:
         """The same in pickle format."""
         view = await self._view_for()
-        await anyio.to_thread.run_sync(lambda: formats.save_pickle(view, Path(file_path), compress=compress))
+        await self._read_in_thread(view, lambda view: formats.save_pickle(view, Path(file_path), compress=compress))
 
     async def export_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
         """Write the history as change lines, in a worker thread; returns how many."""
         view = await self._view_for()
-        return await anyio.to_thread.run_sync(formats.export_changes, view, Path(file_path), progress)
+        return await self._read_in_thread(view, lambda view: formats.export_changes(view, Path(file_path), progress))
 
     async def to_dataframe(self) -> Any:
         """The history as a pandas DataFrame: key, value, timestamp, datetime, version (0, 1, … per key)."""
         view = await self._view_for()
-        return await anyio.to_thread.run_sync(formats.dataframe, view)
+        return await self._read_in_thread(view, formats.dataframe)
 
 
 def _dump(view: View, compress: bool) -> dict[str, Any] | bytes:
@@ -221,23 +236,23 @@ class AsyncSnapshot(_AsyncReads[K, V]):
 
     async def get(self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False) -> V | Any:
         """The value of a key in the snapshot, or the default; with ``strict`` a missing key raises."""
-        value = self._pin(timestamp).held(key)
+        value = await self._read(self._pin(timestamp), lambda view: view.held(key))
         if value is MISSING and strict:
             raise ChronoMapKeyError(key)
         return default if value is MISSING else release(value)
 
     async def version(self, key: K, timestamp: Timestamp | None = None) -> Version[K, V] | None:
         """The version of a key in the snapshot, or None."""
-        return self._pin(timestamp).version(key)
+        return await self._read(self._pin(timestamp), lambda view: view.version(key))
 
     async def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
         """The n keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(keys)."""
         check_number(n, "n")
-        return newest(await self._scan(self._view, self._view.stamped), n)
+        return newest(await self._scan(self._view, lambda view, among: view.stamped(among)), n)
 
     async def fork(self) -> AsyncChronoMap[K, V]:
         """An independent map with the same history up to here, which can be written to. O(versions)."""
-        plain = await anyio.to_thread.run_sync(formats.dump, self._view)
+        plain = await self._read_in_thread(self._view, formats.dump)
         return AsyncChronoMap.from_dict(plain, clock=self._owner.clock)
 
 
@@ -342,6 +357,8 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
     Cancellation: a call that is cancelled before it was carried out did nothing; one that has been carried out stays.
     """
 
+    _patient = False  # the event loop never waits for the disk
+
     def __init__(
         self,
         debug: bool = False,
@@ -404,7 +421,7 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
         owner = self._owner
         store = owner.store
         owner.check_reentry()
-        commits: list[Commit] = []
+        commits: Sequence[Commit] = []
         try:
             if owner.begin_on_the_spot(operation):
                 before = after = store.revision
@@ -432,7 +449,7 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
             owner.set_alarm()
         return reply
 
-    async def _tell(self, commits: list[Commit]) -> None:
+    async def _tell(self, commits: Sequence[Commit]) -> None:
         self._owner.announce(commits)
         hooks = self._owner.hooks
         if not hooks.asynchronous:
@@ -482,7 +499,8 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
             else:
                 self._store.reads += 1
         else:
-            value = self._held_at(key, timestamp, revision)
+            self._store.reads += 1
+            value = await self._read(self._view(timestamp, revision), lambda view: view.held(key))
         if value is MISSING:
             if strict:
                 raise ChronoMapKeyError(key)
@@ -491,7 +509,7 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
 
     async def version(self, key: K, timestamp: Timestamp | None = None, *, revision: int | None = None) -> Version[K, V] | None:
         """The version that ``get`` with the same arguments would answer from, or None."""
-        return self._view(timestamp, revision).version(key)
+        return await self._read(self._view(timestamp, revision), lambda view: view.version(key))
 
     async def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
         """The n present keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(n)."""
@@ -672,7 +690,11 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
     ) -> int:
         """Take over another map's history or values, in one commit; returns its revision. See ``ChronoMap.merge``."""
         while True:
-            operation, arguments = self._merge_plan(other, strategy)
+            try:
+                operation, arguments = self._merge_plan(other, strategy, patient=False)
+            except NotResidentError:
+                plan = partial(self._merge_plan, other, strategy, patient=True)
+                operation, arguments = await anyio.to_thread.run_sync(plan)
             try:
                 revision: int = await self._do(operation, *arguments, meta=meta)
             except ConflictError:
@@ -747,7 +769,8 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
         They are put together in a worker thread, in which ``where`` is called too.
         """
         selection = select(key, prefix, where, False, False, "raise")  # noqa: FBT003
-        return Replay(self._pin(None, until), since, selection)
+        view, fetch = self._pin(None, until), self._owner.fetch
+        return Replay(view if fetch is None else view.fetching(fetch), since, selection)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

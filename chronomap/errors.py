@@ -75,6 +75,21 @@ class CompactedError(ChronoMapError, LookupError):
         self.timestamp = timestamp
 
 
+class NotResidentError(ChronoMapError):
+    """What was asked for is in the file only, and this call cannot wait for the disk; the message says which can.
+
+    Attributes:
+        key: The key.
+    """
+
+    def __init__(self, key: Any) -> None:
+        super().__init__(
+            f"the older history of key {key!r} is not in memory, and this call does not wait for the disk: "
+            "await get(), version() or history() instead"
+        )
+        self.key = key
+
+
 class FutureRevisionError(ChronoMapValueError):
     """A revision that the map has not reached yet.
 

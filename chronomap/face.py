@@ -97,6 +97,8 @@ class Readable(Generic[K, V]):
 class Face(Readable[K, V]):
     """A live map: the owner, and the plain parts of its surface."""
 
+    _patient = True  # its reads may wait for the disk, if what they ask for is not in memory
+
     def __init__(
         self,
         *,
@@ -177,12 +179,19 @@ class Face(Readable[K, V]):
         try:
             entry = timeline.find(now, revision)
         except Pruned:  # the timeline was pruned while we looked
-            entry = View(self._store, now, self._store.revision).entry(key)
+            entry = self._for_reading(View(self._store, now, self._store.revision)).entry(key)
         return entry.value if entry is not None and entry.holds(now) else MISSING
 
     def _view(self, timestamp: Timestamp | None, revision: int | None) -> View:
         self._check_open()
-        return self._store.view(self._owner.now(), None if timestamp is None else seconds(timestamp), revision)
+        return self._for_reading(
+            self._store.view(self._owner.now(), None if timestamp is None else seconds(timestamp), revision)
+        )
+
+    def _for_reading(self, view: View) -> View:
+        if self._patient:
+            view.fetch = self._owner.fetch
+        return view
 
     def _held_at(self, key: Any, timestamp: Timestamp | None, revision: int | None) -> Any:
         if timestamp is None and revision is None:
@@ -198,7 +207,8 @@ class Face(Readable[K, V]):
     def _captured(self, items: Mapping[K, V]) -> dict[Any, Any]:
         if not isinstance(items, Mapping):
             raise ChronoMapTypeError(f"put_many takes a mapping of keys to values, got {type(items).__name__}")
-        return {key: self._capture(value) for key, value in items.items()}
+        capture = self._capture
+        return {key: value if type(value) in IMMUTABLE else capture(value) for key, value in items.items()}
 
     def _prune_arguments(self, keep_last: int | None, older_than: Timestamp | None) -> tuple[int | None, float | None]:
         if keep_last is None and older_than is None:
@@ -240,17 +250,21 @@ class Face(Readable[K, V]):
 
     # -- merging: read the other first, then one command -----------------------------------------------------------------
 
-    def _other(self, other: object, what: str) -> View:
+    def _other(self, other: object, what: str, *, patient: bool) -> View:
         if not isinstance(other, Readable):
             raise ChronoMapTypeError(f"Expected a ChronoMap or a snapshot for {what}, got {type(other).__name__}")
-        return other._pin()
+        view, fetch = other._pin(), other._owner.fetch
+        return view if fetch is None or not patient else view.fetching(fetch)
 
-    def _merge_plan(self, other: object, strategy: str | Choose) -> tuple[Callable[..., int], tuple[Any, ...]]:
+    def _merge_plan(
+        self, other: object, strategy: str | Choose, *, patient: bool
+    ) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        """The command of a merge; ``patient``: the other's history may be read from its file."""
         if strategy not in ("timestamp", "overwrite") and not callable(strategy):
             raise ChronoMapValueError(
                 f"Invalid merge strategy: {strategy!r}; use 'timestamp', 'overwrite' or a function (key, ours, theirs)"
             )
-        theirs = self._other(other, "merge")
+        theirs = self._other(other, "merge", patient=patient)
         if theirs.store is self._store:
             raise ChronoMapValueError("a map cannot be merged with itself; to go back to a snapshot, call rollback()")
         if callable(strategy):
@@ -260,7 +274,7 @@ class Face(Readable[K, V]):
             return self._store.take_over, ([(key, [entry]) for key, entry in present], True)
         entries: list[tuple[Any, list[Entry]]] = []
         for key, timeline in list(theirs.store.timelines.items()):
-            known = theirs.timeline(key) or timeline
+            known = theirs.whole(key) or timeline
             newest = {entry.timestamp: entry for entry in known.standing(theirs.revision)}
             entries.append((key, list(newest.values())))
         return self._store.take_over, (entries, False)

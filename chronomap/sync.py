@@ -300,7 +300,7 @@ class ChronoMap(_Reads[K, V], SyncDurable[K, V]):
 
     def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
         view: View = self._do(self._store.pin, None if timestamp is None else seconds(timestamp), revision)
-        return view
+        return self._for_reading(view)
 
     def _do(self, operation: Callable[..., Any], *arguments: Any, meta: Mapping[str, Plain] | None = None) -> Any:
         if self._before_blocking is not None:
@@ -590,7 +590,7 @@ class ChronoMap(_Reads[K, V], SyncDurable[K, V]):
             meta: What to keep with the commit; see ``put``.
         """
         while True:
-            operation, arguments = self._merge_plan(other, strategy)
+            operation, arguments = self._merge_plan(other, strategy, patient=True)
             try:
                 revision: int = self._do(operation, *arguments, meta=meta)
             except ConflictError:

@@ -40,11 +40,12 @@ source.onopen = () => { state.textContent = "open"; };
 source.onerror = () => {
   state.textContent = source.readyState === EventSource.CLOSED ? "refused, reload the page" : "broken, trying again";
 };
-source.addEventListener("reset", () => { rows.clear(); items.replaceChildren(); });
+source.addEventListener("reset", event => { rows.clear(); items.replaceChildren(); tell(event); });
 source.onmessage = event => {
   for (const change of JSON.parse(event.data)) if (change.present) show(change);
-  document.getElementById("revision").textContent = event.lastEventId || "unknown";
+  tell(event);
 };
+function tell(event) { document.getElementById("revision").textContent = event.lastEventId || "unknown"; }
 function show({key, value, removed}) {
   let row = rows.get(key);
   if (removed) {

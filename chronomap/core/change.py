@@ -2,23 +2,58 @@
 
 A thousand watchers share one object per change, so it holds kept values and never hands out what it holds: who asks for
 a value that can change gets a copy of its own. It is made from a commit and a place in it, and works out the rest when
-asked, since most watchers look at two or three of its attributes.
+asked, since most watchers look at two or three of its attributes. What most commits are, a plain put, is shown without
+making a commit of it: ``PlainPut``.
 
 Example: the second record of commit 5 is ``Change(commit, 1)``, with ``revision`` 5, ``index`` 1.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Generic, cast
+from typing import Any, Final, Generic, NamedTuple, cast
 
-from chronomap.core.meta import Plain
-from chronomap.core.records import CANCELLED, NEVER, Commit, K, Kind, V, plain
+from chronomap.core.meta import NOTHING, Plain
+from chronomap.core.records import CANCELLED, NEVER, Commit, K, Kind, Record, V, plain
 from chronomap.core.values import IMMUTABLE, MISSING
 
 ATTRIBUTES: Final = (
     "revision", "index", "size", "committed_at", "key", "kind", "value", "previous", "timestamp", "expires_at",
     "removed", "created", "present", "meta",
 )  # fmt: skip
+
+
+PlainCommit = tuple[Any, ...]
+"""A commit as the feed keeps it: a ``Commit``, or for a plain put, dated now, just ``(revision, instant, key, value,
+previous)``, since making named tuples would take longer than the rest of the put; a ``Batch`` for many of them at once."""
+
+
+class Batch(NamedTuple):
+    """A commit of plain puts, dated now, of which no records have been made."""
+
+    revision: int
+    instant: float
+    keys: list[Any]
+    values: list[Any]
+    previous: list[Any]
+
+
+NOBODY: Final[frozenset[int]] = frozenset()
+make: Final[Any] = tuple.__new__
+
+
+def as_commit(plain: PlainCommit) -> Commit:
+    """The named form of a commit in the feed."""
+    if type(plain) is Commit:
+        return plain
+    revision, instant, key, value, previous = plain
+    # The constructors of named tuples take three times as long.
+    if type(plain) is Batch:
+        made = (make(Record, ("put", *put, instant, NEVER)) for put in zip(key, value, previous, strict=True))
+        records = tuple(made)
+    else:
+        records = (make(Record, ("put", key, value, previous, instant, NEVER)),)
+    commit: Commit = make(Commit, (revision, instant, records, NOTHING, NOBODY))
+    return commit
 
 
 class Change(Generic[K, V]):
@@ -30,6 +65,11 @@ class Change(Generic[K, V]):
         self._commit = commit
         self._index = index
         self._record = commit.records[index]
+
+    @property
+    def _whole(self) -> Commit:
+        """The commit it belongs to, as the store knows it."""
+        return self._commit
 
     @property
     def revision(self) -> int:
@@ -123,3 +163,74 @@ class Change(Generic[K, V]):
         """What tells one change from another; ``as_dict`` has the rest."""
         names = ("revision", "index", "kind", "key", "value", "previous", "timestamp", "expires_at", "meta")
         return f"<Change {' '.join(f'{name}={getattr(self, name)!r}' for name in names)}>"
+
+
+class PlainPut(Change[K, V]):
+    """The change of a plain put, as the feed keeps it. To its users it is a ``Change`` like any other."""
+
+    __slots__ = ()
+
+    def __init__(self, put: PlainCommit) -> None:
+        self._commit: Any = put
+
+    @property
+    def _whole(self) -> Commit:
+        """The commit that it belongs to."""
+        return as_commit(self._commit)
+
+    @property
+    def revision(self) -> int:  # noqa: D102 - as in Change, here and below
+        return cast("int", self._commit[0])
+
+    @property
+    def index(self) -> int:  # noqa: D102
+        return 0
+
+    @property
+    def size(self) -> int:  # noqa: D102
+        return 1
+
+    @property
+    def committed_at(self) -> float:  # noqa: D102
+        return cast("float", self._commit[1])
+
+    @property
+    def key(self) -> K:  # noqa: D102
+        return cast("K", self._commit[2])
+
+    @property
+    def kind(self) -> Kind:  # noqa: D102
+        return "put"
+
+    @property
+    def value(self) -> V | None:  # noqa: D102
+        value = self._commit[3]
+        return cast("V | None", value if type(value) in IMMUTABLE else plain(value))
+
+    @property
+    def previous(self) -> V | None:  # noqa: D102
+        return cast("V | None", plain(self._commit[4]))
+
+    @property
+    def timestamp(self) -> float:  # noqa: D102
+        return cast("float", self._commit[1])
+
+    @property
+    def expires_at(self) -> float | None:  # noqa: D102
+        return None
+
+    @property
+    def removed(self) -> bool:  # noqa: D102
+        return False
+
+    @property
+    def created(self) -> bool:  # noqa: D102
+        return self._commit[4] is MISSING
+
+    @property
+    def present(self) -> bool:  # noqa: D102
+        return True
+
+    @property
+    def meta(self) -> dict[str, Plain]:  # noqa: D102
+        return {}

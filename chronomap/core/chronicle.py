@@ -23,13 +23,14 @@ from __future__ import annotations
 import weakref
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
 
+from chronomap.core.change import NOBODY, Batch, PlainCommit, as_commit, make
 from chronomap.core.expiry import SWEEP_FROM, Deadlines, Occasion, Promise
-from chronomap.core.feed import RETAINED_CHANGES, Feed, PlainCommit, as_commit
+from chronomap.core.feed import RETAINED_CHANGES, Feed
 from chronomap.core.interest import Interest
 from chronomap.core.ledger import ORDINARY, Ledger, Note
 from chronomap.core.meta import NOTHING, Meta
@@ -40,10 +41,16 @@ from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
 from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
-from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError, NotResidentError
 
 FOLD_EVERY: Final = 1024
 """Plain puts after which the indexes catch up, so that nobody who looks waits for more."""
+
+EVICT_FROM: Final = 16
+"""Versions of a key below which none is let go of."""
+
+RECALLED: Final = 100_000
+"""Versions read from the journal that are kept for readers to come."""
 
 
 class Chronicle:
@@ -64,6 +71,11 @@ class Chronicle:
         self.plain_puts = 0  # those that have been folded
         self.pruned_to = 0  # the newest revision that pruning took a version of
         self.erased: dict[Any, int] = {}  # the revision that erased a key
+        self.look_up: Callable[[int], Commit | None] | None = None  # finds a commit in the journal, for commands
+        self.resident: Retention | None = None  # how much of each key's history is kept in memory
+        self.recalled: dict[Any, tuple[Timeline, int]] = {}  # whole timelines from the journal, as of a revision
+        self._recalled_size = 0
+        self.overdue: set[Any] = set()  # keys to which retention must be applied, but whose history is not in memory
         self._meta: Meta = NOTHING  # what the command that is being carried out has to say
         self._pins: weakref.WeakSet[View] = weakref.WeakSet()
         self._aging: dict[Any, float] = {}  # when a key will next be pruned by age
@@ -118,18 +130,30 @@ class Chronicle:
 
     def held(self, key: Any, timestamp: float) -> Any:
         """The kept value in force at a timestamp, for a command, or MISSING (also where pruned)."""
-        if (timeline := self.timelines.get(key)) is None:
-            return MISSING
-        try:
-            entry = timeline.find(timestamp, self.head)
-        except Pruned:
-            return MISSING
+        entry = self.entry(key, timestamp)
         return entry.value if entry is not None and entry.holds(timestamp) else MISSING
+
+    def entry(self, key: Any, timestamp: float) -> Entry | None:
+        """What decides at a timestamp, for a command; None if nothing does, or it has been pruned.
+
+        Raises:
+            NotResidentError: If that is to be found in the journal only; the command is then tried again with it.
+        """
+        return self._entry_as_of(key, timestamp, self.head)
+
+    def _entry_as_of(self, key: Any, timestamp: float, revision: int) -> Entry | None:
+        if (timeline := self.timelines.get(key)) is None:
+            return None
+        try:
+            return timeline.find(timestamp, revision)
+        except Pruned:
+            if timeline.partial:
+                raise NotResidentError(key) from None
+            return None
 
     def in_force(self, key: Any, now: float) -> tuple[float, int] | None:
         """The identity of the version that holds now, for a command: its timestamp and revision. None if the key is missing."""
-        timeline = self.timelines.get(key)
-        entry = None if timeline is None else timeline.find(now, self.head)
+        entry = self.entry(key, now)
         return entry[:2] if entry is not None and entry.holds(now) else None
 
     def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:
@@ -177,7 +201,7 @@ class Chronicle:
         if not behind:
             return
         instants = [commit[1] for commit in behind]
-        while behind and type(behind[-1]) is Commit:  # at the end: whatever is not a plain put has this done at once
+        while behind and type(behind[-1]) is not tuple:  # at the end: whatever is not a plain put has this done at once
             behind.pop()
         if behind:
             last = behind[-1]
@@ -211,6 +235,8 @@ class Chronicle:
                     grown.changed = revision
                     if grown is not timeline:
                         timelines[key] = grown
+                    if value is CANCELLED and grown.partial:
+                        self._entry_as_of(key, now, revision)  # what shows through must be there when the commit is published
             in_force = self._late_in_force(now, revision, records) if late else frozenset()
             commit = self._open = Commit(revision, now, records, meta, in_force)
             self._write_down(commit)
@@ -229,6 +255,79 @@ class Chronicle:
         """From now on only apply commits, if they are admitted, and leave it to somebody else to publish them."""
         self._admit = admit
         self.gathers = self.elaborate = True
+
+    def _put_all(self, now: float, items: Mapping[Any, Any]) -> int:
+        """``_apply`` and ``_finish`` of puts dated now to keys that are settled, or new; 0 and nothing done if some are not.
+
+        Written out as ``put_now`` is, and without a record for each: most batches are read by nobody.
+        """
+        timelines, revision = self.timelines, self.revision + 1
+        keys, values = list(items), list(items.values())
+        found: list[Any] = [timelines.get(key) for key in keys]
+        previous = [MISSING if timeline is None else timeline.settled for timeline in found]
+        if any(held is UNSETTLED for held in previous):
+            return 0
+        commit = self._open = Batch(revision, now, keys, values, previous)
+        try:
+            if None in found:
+                for place, key in enumerate(keys):
+                    if found[place] is None:
+                        found[place] = timelines[key] = Timeline()
+            for timeline, value in zip(found, values, strict=True):
+                timeline.settled = UNSETTLED
+                if timeline.expiries:
+                    timeline.expiries.append(NEVER)
+                timeline.values.append(value)
+                timeline.revisions.append(revision)
+                timeline.timestamps.append(now)
+                timeline.changed = timeline.since = revision
+            self.instant = now
+            self.feed.append(commit)
+            self.revision = revision
+            self._finish_batch(commit, found)
+        except BaseException:
+            self._recover()
+            raise
+        self._open = None
+        return revision
+
+    def _finish_batch(self, commit: Batch, written: list[Any]) -> None:
+        for timeline, value in zip(written, commit.values, strict=True):
+            timeline.settled = value
+        self.fold()
+        self.recency.arrive(commit.keys, commit.instant, commit.revision)
+        if self.interest.waiting:
+            self.interest.touch(commit.revision, commit.keys)
+
+    def _gather_put(self, now: float, key: Any, value: Any) -> int:
+        """``_apply`` of a put dated now, for when commits are gathered; written out, since most of them are such."""
+        timeline = self.timelines.get(key)
+        if timeline is None:
+            previous, timeline = MISSING, Timeline()
+        elif timeline.timestamps[-1] > now or timeline.expiries is not None:
+            record = Record("put", key, value, self.held(key, now), now, NEVER)
+            return self._apply(now, (record,), self._meta)
+        elif (previous := timeline.settled) is UNSETTLED:
+            previous = self.held(key, now)
+        records = (make(Record, ("put", key, value, previous, now, NEVER)),)
+        self._admit(records)  # type: ignore[misc]  # there is one
+        feed = self.feed
+        revision = feed.head + 1
+        commit = self._open = make(Commit, (revision, now, records, self._meta, NOBODY))
+        try:
+            timeline.settled = UNSETTLED
+            timeline.values.append(value)
+            timeline.revisions.append(revision)
+            timeline.timestamps.append(now)
+            timeline.changed = revision
+            self.timelines[key] = timeline
+            self.instant = now
+            feed.tail.append(commit)
+        except BaseException:
+            self._recover()
+            raise
+        self._open = None
+        return revision
 
     def publish(self) -> list[Commit]:
         """Show everybody the group, which the journal has now."""
@@ -269,10 +368,7 @@ class Chronicle:
         places = set()
         for place, record in enumerate(records):
             if record.timestamp < now and record.value is not CANCELLED:
-                try:
-                    entry = self.timelines[record.key].find(now, revision)
-                except Pruned:
-                    continue
+                entry = self._entry_as_of(record.key, now, revision)
                 if entry is not None and entry.timestamp == record.timestamp:
                     places.add(place)
         return frozenset(places)
@@ -293,19 +389,46 @@ class Chronicle:
         """Bring the indexes up to date with commits that were published together. May be repeated."""
         self.fold()
         last = commits[-1]
-        for revision, instant, records, _, _ in commits:
-            for kind, key, value, _, timestamp, expires_at in records:
-                if kind == "erase":
-                    self._scrub(key, instant, revision)
-                self._index(key, last.instant)
-                if kind != "activate" and value is not CANCELLED:
-                    self._promise(key, timestamp, revision, expires_at, instant)
-                if self.retention is not None:
-                    self._retain(key, last.instant)
-            if self.interest.waiting:
-                self.interest.touch(revision, [record.key for record in records])
+        arrived: list[Any] = []  # the keys of plain puts, which most are: they are newer than all others
+        for commit in commits:
+            records = commit.records
+            if len(records) == 1 and self._is_plain(records[0], commit.instant):
+                key = records[0].key
+                self.timelines[key].settle(last.instant, last.revision)
+                arrived.append(key)
+                if self.interest.waiting:
+                    self.interest.touch(commit.revision, (key,))
+                continue
+            if arrived:
+                self.recency.arrive(arrived, commit.instant, commit.revision - 1)
+                arrived = []
+            self._finish_one(commit, last.instant)
+        if arrived:
+            self.recency.arrive(arrived, last.instant, last.revision)
         if len(self.deadlines) >= SWEEP_FROM:
             self.deadlines.sweep(self._stands)
+
+    def _is_plain(self, record: Record, instant: float) -> bool:
+        """Whether a record, alone in its commit, is a put dated now and has nothing to do with anything else."""
+        kind, _, _, _, timestamp, expires_at = record
+        return (
+            kind == "put" and timestamp == instant and expires_at == NEVER and self.retention is None and self.resident is None
+        )
+
+    def _finish_one(self, commit: Commit, now: float) -> None:
+        revision, instant, records, _, _ = commit
+        for kind, key, value, _, timestamp, expires_at in records:
+            if kind == "erase":
+                self._scrub(key, instant, revision)
+            self._index(key, now)
+            if kind != "activate" and value is not CANCELLED:
+                self._promise(key, timestamp, revision, expires_at, instant)
+            if self.retention is not None:
+                self._retain(key, now)
+            if self.resident is not None:
+                self._evict(key, now)
+        if self.interest.waiting:
+            self.interest.touch(revision, [record.key for record in records])
 
     def _index(self, key: Any, now: float) -> None:
         """Settle a key that was written, and give it its place among those that are present."""
@@ -331,6 +454,7 @@ class Chronicle:
             view.kept[key] = empty
         self.feed.erase(key)
         self.cuts.pop(key, None)
+        self._forget_recalled(key)
         self.erased[key] = revision
 
     def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
@@ -423,12 +547,7 @@ class Chronicle:
 
     def _standing(self, promise: Promise) -> Entry | None:
         """The entry a promise is about, if it is still the one that decides at the due time."""
-        if (timeline := self.timelines.get(promise.key)) is None:
-            return None
-        try:
-            entry = timeline.find(promise.due, self.head)
-        except Pruned:
-            return None
+        entry = self.entry(promise.key, promise.due)
         if entry is not None and entry.timestamp == promise.timestamp and entry.revision == promise.revision:
             return entry
         return None
@@ -439,8 +558,11 @@ class Chronicle:
     # -- forgetting ----------------------------------------------------------------------------------------------------
 
     def _retain(self, key: Any, now: float) -> None:
-        """Apply the map's retention to one key, and promise to come back when more of it will have grown too old."""
-        if (retention := self.retention) is None:
+        """Apply the map's retention to one key, and promise to come back when more of it will have grown too old.
+
+        Where older versions are not in memory, ``retain_overdue`` comes back to it.
+        """
+        if (retention := self.retention) is None or ((known := self.timelines.get(key)) is not None and known.partial):
             return
         self._prune(key, now, retention.max_versions, retention.oldest(now))
         timeline = self.timelines.get(key)
@@ -456,10 +578,23 @@ class Chronicle:
                 self.deadlines.add(due, "age", key, 0.0, 0)
                 self._aging[key] = due
 
+    def retain_overdue(self, now: float, keys: Iterable[Any]) -> None:
+        """Apply the map's retention to keys whose older versions are not in memory."""
+        now = self.begin(now)
+        for key in keys:
+            if (timeline := self.timelines.get(key)) is not None and timeline.partial:
+                raise NotResidentError(key)
+        for key in keys:
+            self._retain(key, now)
+            self._evict(key, now)
+            self.overdue.discard(key)
+
     def _prune(self, key: Any, now: float, keep_last: int | None, older_than: float | None) -> int:
         timeline = self.timelines.get(key)
         if timeline is None:
             return 0
+        if timeline.partial:
+            raise NotResidentError(key)
         timestamps, before = timeline.timestamps, timeline.start
         start = before
         if keep_last is not None:
@@ -479,10 +614,53 @@ class Chronicle:
             view.kept.setdefault(key, timeline.frozen())
         gone = zip(timestamps[before:start], timeline.revisions[before:start], strict=True)
         self.pruned_to = max(self.pruned_to, self.ledger.forget(key, gone))
+        self._forget_recalled(key)
         kept = self.timelines[key] = timeline.prune(start)
         if self.gathers and kept.floor is not None:
             self.cuts[key] = Cut(key, (kept.timestamps[kept.start], kept.revisions[kept.start]), kept.floor)
         return start - before
+
+    # -- what is not in memory -----------------------------------------------------------------------------------------
+
+    def _evict(self, key: Any, now: float) -> None:
+        """Let go of older versions, which the journal has, when enough of them have gathered. Amortised O(1) a version."""
+        timeline, resident = self.timelines.get(key), self.resident
+        if timeline is None or resident is None or len(timeline) < EVICT_FROM:
+            return
+        start, size = timeline.start, len(timeline.timestamps)
+        if resident.max_versions is not None:
+            start = max(start, size - resident.max_versions)
+        if (oldest := resident.oldest(now)) is not None:
+            start = max(start, bisect_left(timeline.timestamps, oldest))
+        try:
+            start = min(start, timeline.locate(now, self.revision))
+        except Pruned:
+            return
+        if 2 * (start - timeline.start) < len(timeline):
+            return
+        for view in self._pins:
+            view.kept.setdefault(key, timeline.frozen())
+        self.timelines[key] = timeline.evict(start)
+        if self.retention is not None:
+            self.overdue.add(key)
+
+    def recall(self, key: Any, older: Iterable[Entry], floor: tuple[float, int] | None) -> Timeline:
+        """A key's whole timeline, for readers: its versions from the journal, newest first, before those in memory."""
+        whole = self.timelines[key].extended(list(older)[::-1], floor)
+        self._forget_recalled(key)
+        self.recalled[key] = whole, self.revision
+        self._recalled_size += len(whole)
+        while self._recalled_size > RECALLED and len(self.recalled) > 1:
+            self._forget_recalled(next(iter(self.recalled)))
+        return whole
+
+    def bring_back(self, key: Any, older: Iterable[Entry], floor: tuple[float, int] | None) -> None:
+        """The same for commands: all of a key is in memory until enough is written to let go of it again."""
+        self.timelines[key] = self.timelines[key].extended(list(older)[::-1], floor)
+
+    def _forget_recalled(self, key: Any) -> None:
+        if (recalled := self.recalled.pop(key, None)) is not None:
+            self._recalled_size -= len(recalled[0])
 
     # -- loading -------------------------------------------------------------------------------------------------------
 

@@ -94,6 +94,8 @@ class Cursor:
         self._ready: deque[Any_] = deque()
         self._view: View | None = None
         self._present: Iterator[Any] = iter(())
+        self._doubtful: Iterator[Any] | None = None  # after falling behind: keys it may have missed changes of
+        self._goal = 0  # and up to which revision
         self.watcher = selection.watcher()
         self._asleep = False
 
@@ -101,8 +103,7 @@ class Cursor:
         """First give out what a pinned view holds, then follow from there."""
         self._view = view
         self._whole = False
-        key = self._selection.key
-        self._present = iter(list(self._store.timelines) if key is MISSING else [key])
+        self._present = self._candidates()
         self._read_present(view)  # a small map's present is known to be empty at once
 
     @property
@@ -155,7 +156,8 @@ class Cursor:
             store, revision = self._store, self._position + 1
             if revision > store.revision:
                 return None
-            change = store.feed.lone.get(revision) or store.feed.show(revision)
+            feed = store.feed
+            change = feed.lone.get(revision) or feed.show(revision)
             if change is not None:
                 self._position = self._done = revision
                 return change
@@ -174,8 +176,8 @@ class Cursor:
             if self._view is not None:
                 if not self._read_present(self._view):
                     return PAUSE
-            elif not self._read_log():
-                return None
+            elif (read := self._read_log()) is not True:
+                return read
 
     def next_commit(self) -> Any:
         """All matching changes of the next commit that has any, None, or PAUSE. What is present comes in slices."""
@@ -197,16 +199,19 @@ class Cursor:
                 self._done = self._position
             return changes
 
-    def _read_log(self) -> bool:
-        """Take up the next commit; False if there is none."""
+    def _read_log(self) -> Any:
+        """Take up the next commit: True, None if there is none, or PAUSE."""
         revision = self._position + 1
         if revision > self._store.revision:
-            return False
-        try:
-            changes = self._store.feed.changes(revision)
-        except LaggedError as error:
-            self._lag(error.oldest)
-            return True
+            return None
+        feed = self._store.feed
+        if (change := feed.lone.get(revision) or feed.show(revision)) is not None:
+            changes = [change]
+        else:
+            try:
+                changes = feed.changes(revision)
+            except LaggedError as error:
+                return self._lag(error.oldest)
         self._position = revision
         self._ready.extend(changes if self._everything else self._chosen(changes))
         if not self._ready:
@@ -217,19 +222,44 @@ class Cursor:
         selection = self._selection
         return [change for change in changes if selection.names(change.key) and (not selection.present_only or change.present)]
 
-    def _lag(self, floor: int) -> None:
+    def _lag(self, floor: int) -> Any:
         """The next commit is not retained any more: find out whether that matters, and then say so or begin anew."""
-        if self._selection.key is not MISSING:
-            timeline = self._store.timelines.get(self._selection.key)
-            if timeline is None or max(timeline.changed, timeline.since) <= self._position:
-                self._position = self._done = floor
-                return
+        if self.watcher is not None and (spared := self._spare(floor)) is not None:
+            return spared
         if not self._selection.resync:
             raise LaggedError(self.revision, floor)
         view = self._pin()
         self.begin_with(view)
         record = Record("resync", None, MISSING, MISSING, view.timestamp, NEVER)
         self._ready.appendleft(Change(Commit(view.revision, view.timestamp, (record,)), 0))
+        return True
+
+    def _spare(self, floor: int) -> Any:
+        """Go on from there if nothing was missed: True; PAUSE if there are more keys to look at, None if something was."""
+        if self._doubtful is None:
+            self._goal = floor  # before the keys: one that is new since then has missed nothing
+            self._doubtful = self._candidates()
+        keys = list(islice(self._doubtful, SLICE))
+        missed = any(map(self._missed, keys))
+        if not missed and len(keys) == SLICE:
+            return PAUSE
+        self._doubtful = None
+        if missed:
+            return None
+        self._position = self._done = self._goal
+        return True
+
+    def _candidates(self) -> Iterator[Any]:
+        key = self._selection.key
+        return iter(list(self._store.timelines) if key is MISSING else [key])
+
+    def _missed(self, key: Any) -> bool:
+        """Whether changes of a key up to the goal may have been missed: exactly that, unless it was pruned or erased."""
+        store, position = self._store, self._position
+        if not self._selection.names(key) or (timeline := store.timelines.get(key)) is None:
+            return False
+        touched: bool = timeline.touched(position, self._goal, store.instant_of(position))
+        return touched or store.erased.get(key, 0) > position
 
     def _read_present(self, view: View) -> bool:
         """Take up some of what is present; False if none of what was looked at matches and there is more."""
@@ -254,7 +284,7 @@ class Cursor:
         """The change without values, if its key has been erased since it was read."""
         if self._store.erased.get(change.key, 0) <= change.revision:
             return change
-        commit = change._commit
+        commit = change._whole
         records = tuple(
             record._replace(value=MISSING, previous=MISSING) if record.key == change.key else record
             for record in commit.records
@@ -284,8 +314,8 @@ class LatestCursor(Cursor):
         """Whether there may be something to read."""
         return bool(self._newest) or super().behind
 
-    def _read_log(self) -> bool:
-        while self._view is None and Cursor._read_log(self):
+    def _read_log(self) -> Any:
+        while (read := Cursor._read_log(self)) is True:
             while self._ready:
                 change = self._ready.popleft()
                 if change.kind == "resync":
@@ -294,8 +324,10 @@ class LatestCursor(Cursor):
                     return True
                 self._newest.pop(change.key, None)
                 self._newest[change.key] = change
+        if read is PAUSE:
+            return PAUSE
         self._done = self._position
         if not self._newest:
-            return False
+            return None
         self._ready.append(self._newest.pop(next(iter(self._newest))))
         return True

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from chronomap.core.change import Change
-from chronomap.core.meta import NOTHING
-from chronomap.core.records import NEVER, Commit, Record
+from chronomap.core.change import Change, PlainCommit, PlainPut, as_commit
+from chronomap.core.records import Commit
 from chronomap.core.values import MISSING
 from chronomap.errors import LaggedError
+
+__all__ = ["RETAINED_CHANGES", "Feed", "PlainCommit", "as_commit", "size"]
 
 RETAINED_CHANGES: Final = 4_096
 """How many changes are kept at least, unless the map was made with another number: a watcher may fall that far behind.
@@ -25,14 +26,6 @@ SLACK: Final = 1024
 PER_TURN: Final = 2
 """Commits a turn may make, what fell due and its own; they stay, however large, for those who are told of them."""
 
-PlainCommit = tuple[Any, ...]
-"""A commit as the feed keeps it: a ``Commit``, or for a plain put, dated now, just ``(revision, instant, key, value,
-previous)``, since making named tuples would take longer than the rest of the put."""
-
-
-NOBODY: Final[frozenset[int]] = frozenset()
-make: Final[Any] = tuple.__new__
-
 
 class Feed:
     """The newest commits of a map whose newest revision was ``floor`` when the feed began.
@@ -40,7 +33,7 @@ class Feed:
     Attributes:
         retained: How many changes are kept at least.
         tail: The commits retained; the owner appends to it.
-        shown: The changes of commits that somebody has looked at, for the others to share.
+        shown: The changes of commits of several that somebody has looked at, for the others to share.
         lone: The only change of a commit that has no other, of those that somebody has looked at.
     """
 
@@ -110,7 +103,7 @@ class Feed:
         return as_commit(commits[index]) if 0 <= index < len(commits) else None
 
     def changes(self, revision: int) -> list[Change[Any, Any]]:
-        """The changes of one published commit; everybody who asks gets the same objects.
+        """The changes of one published commit that has several; everybody who asks gets the same objects.
 
         Raises:
             LaggedError: If it is no longer retained.
@@ -126,9 +119,17 @@ class Feed:
     def show(self, revision: int) -> Change[Any, Any] | None:
         """The only change of a published commit; None if it has several, or is not retained. The same object for all."""
         lone = self.lone
-        if (commit := self.commit(revision)) is None or len(commit.records) != 1:
+        floor, commits = self._state
+        if revision <= floor:
             return None
-        change = lone[revision] = Change(commit, 0)
+        commit = commits[revision - floor - 1]
+        if type(commit) is tuple:
+            change: Change[Any, Any] = PlainPut(commit)
+        elif size(commit) == 1:
+            change = Change(as_commit(commit), 0)
+        else:
+            return None
+        lone[revision] = change
         return change
 
     def cut_after(self, revision: int) -> None:
@@ -155,15 +156,6 @@ class Feed:
 
 def size(commit: PlainCommit) -> int:
     """How many changes a commit has."""
-    return len(commit.records) if type(commit) is Commit else 1
-
-
-def as_commit(plain: PlainCommit) -> Commit:
-    """The named form of a commit in the feed."""
-    if type(plain) is Commit:
-        return plain
-    revision, instant, key, value, previous = plain
-    # Once for each put that somebody watches: the constructors of named tuples take three times as long.
-    record = make(Record, ("put", key, value, previous, instant, NEVER))
-    commit: Commit = make(Commit, (revision, instant, (record,), NOTHING, NOBODY))
-    return commit
+    if type(commit) is tuple:
+        return 1
+    return len(commit.records) if type(commit) is Commit else len(commit[2])

@@ -11,7 +11,7 @@ from math import nextafter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from chronomap.core.records import CANCELLED, NEVER, Entry, Kind, Record
-from chronomap.core.timeline import UNSETTLED
+from chronomap.core.timeline import UNSETTLED, Pruned
 from chronomap.core.timestamps import Timestamp, duration, seconds
 from chronomap.core.values import MISSING, bare
 from chronomap.core.view import View, compacted
@@ -58,14 +58,19 @@ def delete(store: Chronicle, key: Any, now: float, timestamp: Timestamp | None, 
     when = now if timestamp is None else seconds(timestamp)
     records = unschedule(store, key, now, max(now, when), "unschedule" if kind == "delete" else kind)
     tombstone = version(store, key, MISSING, when, NEVER, kind)
-    if tombstone.previous is not MISSING or (timestamp is not None and not _ends_at(store, key, when)):
+    if tombstone.previous is not MISSING or (not _ends_at(store, key, when) and timestamp is not None):
         records.insert(0, tombstone)
     return records
 
 
 def _ends_at(store: Chronicle, key: Any, timestamp: float) -> bool:
-    timeline = store.timelines.get(key)
-    entry = None if timeline is None else timeline.find(timestamp, store.head)
+    """Whether a tombstone stands at exactly a timestamp and decides there."""
+    if (timeline := store.timelines.get(key)) is None:
+        return False
+    try:
+        entry = timeline.find(timestamp, store.head)
+    except Pruned:  # whether there is anything to delete cannot be told
+        raise compacted(key, timeline) from None
     return entry is not None and entry.value is MISSING and entry.timestamp == timestamp
 
 
@@ -82,8 +87,7 @@ def unschedule(  # noqa: PLR0917
 
 def take_over(store: Chronicle, key: Any, entry: Entry, now: float) -> Record | None:
     """Another map's present value over ours; None if ours is equal."""
-    timeline = store.timelines.get(key)
-    ours = None if timeline is None else timeline.find(now, store.head)
+    ours = store.entry(key, now)
     if ours is not None and ours.holds(now) and ours.equals(entry):
         return None
     return version(store, key, entry.value, now, entry.expires_at, "merge")
@@ -93,8 +97,11 @@ def unite(store: Chronicle, key: Any, entry: Entry) -> Record | None:
     """Another map's version into our history; None if we have an equal one at its timestamp, or have pruned that."""
     timeline = store.timelines.get(key)
     if timeline is not None:
-        if timeline.floor is not None and entry.timestamp < timeline.timestamps[timeline.start]:
-            return None
+        if timeline.floor is not None and entry.timestamp <= timeline.timestamps[timeline.start]:
+            if timeline.partial:
+                raise compacted(key, timeline)
+            if entry.timestamp < timeline.timestamps[timeline.start]:
+                return None
         there = timeline.standing(store.head, entry.timestamp, nextafter(entry.timestamp, -NEVER))
         if any(ours.equals(entry) for ours in there):
             return None
@@ -135,8 +142,7 @@ def _delete_own(store: Chronicle, own: dict[float, Record], key: Any, now: float
 def _planned(store: Chronicle, own: dict[float, Record], key: Any, when: float) -> bool:
     """Whether what a transaction wrote so far would make a key hold a value at a timestamp."""
     newest = max((at for at in own if at <= when), default=None)
-    timeline = store.timelines.get(key)
-    entry = None if timeline is None else timeline.find(when, store.head)
+    entry = store.entry(key, when)
     return (
         newest is not None
         and own[newest].value is not MISSING
@@ -184,9 +190,7 @@ def conflict(store: Chronicle, message: str, keys: list[Any], now: float) -> NoR
 
 def unchanged(store: Chronicle, record: Record) -> bool:
     """Whether a record would say what the key holds already: a value of the same type, equal, for as long."""
-    if (timeline := store.timelines.get(record.key)) is None:
-        return False
-    entry = timeline.find(record.timestamp, store.head)
+    entry = store.entry(record.key, record.timestamp)
     return (
         entry is not None
         and entry.holds(record.timestamp)

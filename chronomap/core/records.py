@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from chronomap.core.meta import NOTHING, Meta, Plain
-from chronomap.core.values import MISSING, release, same
+from chronomap.core.values import IMMUTABLE, MISSING, Captured, release, same
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -125,6 +125,11 @@ class Commit(NamedTuple):
         """Whether a record decides what its key holds at the instant of the commit."""
         record = self.records[index]
         return record.timestamp == self.instant or index in self.in_force
+
+
+def owned(value: Any) -> Any:
+    """A value that nobody else has, as a store keeps it."""
+    return value if value is MISSING or value is CANCELLED or type(value) in IMMUTABLE else Captured(value)
 
 
 def plain(kept: Any) -> Any:

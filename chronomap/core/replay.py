@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from math import nextafter
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chronomap.core.ledger import Ledger
-from chronomap.core.records import FORGOTTEN, NEVER, Commit, Entry, Record
+from chronomap.core.records import FORGOTTEN, NEVER, Commit, Entry, Record, owned
 from chronomap.core.timeline import Pruned, Timeline
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
@@ -25,6 +25,17 @@ from chronomap.errors import CompactedError
 
 if TYPE_CHECKING:
     from chronomap.core.chronicle import Chronicle
+
+
+class Older(Protocol):
+    """Where the versions are that are not in memory: a journal."""
+
+    def versions(self, key: Any, before: tuple[float, int] | None = None) -> Iterator[Entry]:
+        """The versions of a key below a position, newest first."""
+
+    def floor(self, key: Any) -> tuple[float, int] | None:
+        """The smallest timestamp and revision ever pruned of a key."""
+
 
 Row = tuple[int, int, float, Any, Entry, bool]
 """``(revision, place of the key, timestamp, key, entry, whether it took effect then)``."""
@@ -65,7 +76,7 @@ def _rebuilt(view: View, since: int, until: int) -> Iterator[Commit]:
         in_force: set[int] = set()
         instant = view.store.instant_of(revision)
         for row in written:
-            timeline = view.timeline(row[3])
+            timeline = view.whole(row[3])
             if timeline is not None:
                 if row[2] < instant and _decides(timeline, revision, row[2], instant):
                     in_force.add(len(records))
@@ -76,14 +87,14 @@ def _rebuilt(view: View, since: int, until: int) -> Iterator[Commit]:
 def _rows(view: View, ledger: Ledger, since: int, until: int) -> Iterator[Row]:
     places = {key: place for place, key in enumerate(list(view.store.timelines))}
     for key, place in places.items():
-        if (timeline := view.timeline(key)) is not None:
+        if (timeline := view.whole(key)) is not None:
             for entry in timeline.entries(until):
                 if entry.revision > since:
                     yield entry.revision, place, entry.timestamp, key, entry, False
     for revision, note in list(ledger.notes.items()):
         if since < revision <= until:
             for key, timestamp, learned in note.activated:
-                timeline = view.timeline(key)
+                timeline = view.whole(key)
                 stood = None if timeline is None else timeline.at_exactly(timestamp, revision)
                 if stood is not None and stood.revision == learned:
                     yield revision, places[key], timestamp, key, stood, True
@@ -107,24 +118,56 @@ def _held(timeline: Timeline, timestamp: float, revision: int, *, whole: bool) -
     return entry.value if entry.holds(timestamp) or not whole else MISSING
 
 
-def completed(store: Chronicle, commit: Commit) -> Commit:
-    """A commit from a journal, with all that can be told from the timelines; see ``Journal.replay``."""
-    revision, instant, records, meta, _ = commit
-    in_force: set[int] = set()
-    whole = []
-    for kind, key, value, _, timestamp, expires_at in records:
-        if (timeline := store.timelines.get(key)) is None:
-            whole.append(Record(kind, key, value, MISSING, timestamp, expires_at))
-            continue
-        entry = timeline.at_exactly(timestamp, revision)
-        if entry is not None and (kind == "activate" or entry.revision == revision):
-            value, expires_at = entry.value, entry.expires_at  # noqa: PLW2901 - not a copy of its own
-        at = nextafter(timestamp, -NEVER) if kind == "activate" else timestamp
-        previous = MISSING if kind == "erase" else _held(timeline, at, revision - 1, whole=kind != "expire")
-        if timestamp < instant and _decides(timeline, revision, timestamp, instant):
-            in_force.add(len(whole))
-        whole.append(Record(kind, key, value, previous, timestamp, expires_at))
-    return Commit(revision, instant, tuple(whole), meta, frozenset(in_force))
+class Completion:
+    """Gives commits from a journal what can be told from the timelines; see ``Journal.replay``. The oldest come first.
+
+    Args:
+        store: The store, with its timelines.
+        older: Has the versions that are not in memory, if there are such.
+    """
+
+    def __init__(self, store: Chronicle, older: Older | None) -> None:
+        self._store = store
+        self._older = older
+        self._deep: dict[Any, Timeline] = {}  # those of which more had to be read
+
+    def complete(self, commit: Commit) -> Commit:
+        """The commit with the previous values, the values of activations, and what decides what is held."""
+        revision, instant, records, meta, _ = commit
+        in_force: set[int] = set()
+        whole = []
+        for record in records:
+            kind, key, value, _, timestamp, expires_at = record
+            at = nextafter(timestamp, -NEVER) if kind == "activate" else timestamp
+            if (timeline := self._timeline(key, at, revision - 1)) is None:
+                whole.append(record)
+                continue
+            entry = timeline.at_exactly(timestamp, revision)
+            if entry is not None and (kind == "activate" or entry.revision == revision):
+                value, expires_at = entry.value, entry.expires_at  # not a copy of its own
+            previous = MISSING if kind == "erase" else _held(timeline, at, revision - 1, whole=kind != "expire")
+            if timestamp < instant and _decides(timeline, revision, timestamp, instant):
+                in_force.add(len(whole))
+            whole.append(Record(kind, key, value, previous, timestamp, expires_at))
+        return Commit(revision, instant, tuple(whole), meta, frozenset(in_force))
+
+    def _timeline(self, key: Any, timestamp: float, revision: int) -> Timeline | None:
+        """The timeline of a key with as much of what is not in memory as it takes to tell what held there."""
+        timeline = self._deep.get(key) or self._store.timelines.get(key)
+        if timeline is None or self._older is None or not timeline.partial:
+            return timeline
+        rest = self._older.versions(key, (timeline.timestamps[timeline.start], timeline.revisions[timeline.start]))
+        while True:
+            try:
+                timeline.find(timestamp, revision)
+                break
+            except Pruned:
+                if (entry := next(rest, None)) is None:
+                    timeline = timeline.extended([], self._older.floor(key))
+                    break
+                timeline = timeline.extended([entry._replace(value=owned(entry.value))], timeline.floor)
+        self._deep[key] = timeline
+        return timeline
 
 
 def _decides(timeline: Timeline, revision: int, timestamp: float, instant: float) -> bool:

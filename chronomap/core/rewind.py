@@ -49,9 +49,18 @@ def undo(store: Chronicle, now: float, revisions: set[int]) -> Iterator[Record]:
 
 def _written(store: Chronicle, revision: int) -> list[tuple[Any, Kind]]:
     """The keys one commit wrote a version of. O(changes) while the feed retains it, else O(versions)."""
-    if (commit := store.feed.commit(revision)) is not None:
+    commit = store.feed.commit(revision)
+    if commit is None and store.look_up is not None:
+        commit = store.look_up(revision)
+    if commit is not None:
         return [(record.key, record.kind) for record in commit.records if record.kind != "activate"]
-    return [(key, "put") for key, timeline in store.timelines.items() if revision in timeline.revisions]
+    written: list[tuple[Any, Kind]] = []
+    for key, timeline in store.timelines.items():
+        if timeline.partial:
+            raise compacted(key, timeline)
+        if revision in timeline.revisions:
+            written.append((key, "put"))
+    return written
 
 
 def _check_untouched(store: Chronicle, now: float, first: dict[Any, int], own: set[int]) -> None:
@@ -72,6 +81,8 @@ def _later(store: Chronicle, first: dict[Any, int]) -> Iterator[tuple[Any, int]]
         return
     for key in first:
         timeline = store.timelines[key]
+        if timeline.partial:
+            raise compacted(key, timeline)
         for revision in timeline.revisions[timeline.start :]:
             if (key, "expire") not in _written(store, revision):
                 yield key, revision
@@ -101,6 +112,8 @@ def _restore(  # noqa: PLR0917 - two private functions of this module
 def _withdraw(store: Chronicle, key: Any, as_of: int, revisions: set[int]) -> Iterator[Record]:
     """What takes back the versions that some commits dated before themselves."""
     timeline = store.timelines[key]
+    if timeline.partial:
+        raise compacted(key, timeline)
     back_dated = (
         entry.timestamp
         for entry in timeline.entries(store.head)

@@ -26,7 +26,7 @@ from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
-from chronomap.errors import ChronoMapValueError, ConflictError
+from chronomap.errors import ChronoMapValueError, ConflictError, NotResidentError
 
 REMEMBERED_REQUESTS: Final = 10_000
 """How many request ids are remembered: a retry that comes after as many other requests is applied again."""
@@ -114,6 +114,10 @@ class Store(Chronicle):
         """
         if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
             now = self.begin(now)
+        if self.gathers and self.retention is None:
+            revision = self._gather_put(now, key, value)
+            self.writes += 1
+            return revision
         timeline = self.timelines.get(key)
         if timeline is None or (previous := timeline.settled) is UNSETTLED or self.elaborate:
             revision = self._commit(now, (plan.version(self, key, value, now, NEVER),))
@@ -153,6 +157,10 @@ class Store(Chronicle):
     ) -> int:
         """Commit a version of each key under one revision."""
         now = self.begin(now)
+        plain = timestamp is None and ttl is None and not if_changed and not self.elaborate and not self._meta
+        if plain and items and (revision := self._put_all(now, items)):
+            self.writes += len(items)
+            return revision
         when = now if timestamp is None else seconds(timestamp)
         expires_at = plan.expiry(now, when, ttl)
         records = [plan.version(self, key, value, when, expires_at) for key, value in items.items()]
@@ -354,7 +362,14 @@ class Store(Chronicle):
         """Forget old versions of some keys (None: all); returns how many."""
         now = self.begin(now)
         if keys is None:
-            keys = list(self.timelines)
+            keys = self.timelines
+        keys = list(keys)
+        for key in keys:
+            if (timeline := self.timelines.get(key)) is not None and timeline.partial:
+                raise NotResidentError(key)  # before anything is done: with it, the command is tried again
         pruned = sum(self._prune(key, now, keep_last, older_than) for key in keys)
+        if self.resident is not None:
+            for key in keys:
+                self._evict(key, now)
         self.cuts_wanted = bool(self.cuts)
         return pruned

@@ -32,6 +32,10 @@ UNSETTLED: Final[Any] = type("_Unsettled", (), {"__slots__": (), "__repr__": lam
 """The state of a timeline whose value now cannot be told without the clock, or that is being changed."""
 
 
+NOT_LOADED: Final = (-NEVER, 0)
+"""The floor of a timeline whose older versions are in the journal: whatever lies below those it has counts as pruned."""
+
+
 class Pruned(Exception):  # noqa: N818 - an answer ("not known any more"), turned into CompactedError one floor up
     """The versions that could have answered have been pruned."""
 
@@ -73,6 +77,11 @@ class Timeline:
 
     def __len__(self) -> int:
         return len(self.timestamps) - self.start
+
+    @property
+    def partial(self) -> bool:
+        """Whether older versions are not in memory, but in the journal."""
+        return self.floor == NOT_LOADED
 
     # -- reads: any thread ---------------------------------------------------------------------------------------------
 
@@ -139,6 +148,23 @@ class Timeline:
                 kept.append(entry)
         return kept
 
+    def touched(self, after: int, until: int, instant: float) -> bool:
+        """Whether a commit with ``after < revision <= until`` may have been about this key; ``instant`` is that of ``after``.
+
+        False is certain. True may be wrong where versions have been pruned or erased, or lay ahead at that instant.
+        """
+        if max(self.changed, self.since) <= after:
+            return False
+        floor, revisions, timestamps, start = self.floor, self.revisions, self.timestamps, self.start
+        if not self.ordered:
+            known = [stamp for stamp, revision in zip(timestamps, revisions, strict=False) if revision <= after]
+            return floor is not None or (known or [instant])[-1] > instant or any(after < one <= until for one in revisions)
+        if revisions[start] > after and (floor is not None or self.values[start] is MISSING):
+            return True  # what was pruned or erased is older than that, but perhaps not than `after`
+        first = bisect_right(revisions, after)
+        # What lay ahead at that instant may have taken effect since.
+        return (first and timestamps[first - 1] > instant) or bisect_right(revisions, until) > first
+
     # -- writes: the owner only ----------------------------------------------------------------------------------------
 
     def add(self, timestamp: float, revision: int, value: Any, expires_at: float) -> Timeline:
@@ -179,7 +205,7 @@ class Timeline:
         part.expiries = None if self.expiries is None else self.expiries[first:last]
         part.ordered = self.ordered
         part.floor = self.floor
-        part.changed = self.changed
+        part.changed, part.since = self.changed, self.since
         return part
 
     def upto(self, revision: int) -> Timeline:
@@ -211,8 +237,26 @@ class Timeline:
             self.start = start  # cheap now; the arrays are cut when at least half of them is dead
             return self
         rest = self._slice(start, len(self.timestamps))
-        rest.settled, rest.since = self.settled, self.since
+        rest.settled = self.settled
         return rest
+
+    def evict(self, start: int) -> Timeline:
+        """Let go of the entries below an index, which the journal has; returns the timeline to use from now on."""
+        rest = self._slice(start, len(self.timestamps))
+        rest.settled, rest.since, rest.floor = self.settled, self.since, NOT_LOADED
+        return rest
+
+    def extended(self, older: list[Entry], floor: tuple[float, int] | None) -> Timeline:
+        """A timeline that has entries before its own, oldest first, and its true floor; of the same state."""
+        whole = Timeline()
+        for entry in older:
+            whole._append(*entry)
+        for entry in map(self.entry, range(self.start, len(self.timestamps))):
+            whole._append(*entry)
+        whole.ordered = all(one <= two for one, two in pairwise(whole.revisions))
+        whole.floor, whole.changed = floor, self.changed
+        whole.settled, whole.since = self.settled, self.since
+        return whole
 
     def settle(self, instant: float, revision: int) -> None:
         """Publish the value in force now, if it needs no clock to tell. Called after the revision is published."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chronomap.core.records import CANCELLED, NEVER, Entry, Version
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
 from chronomap.core.values import IMMUTABLE, MISSING, bare, hashable, plain_equal, release, same
-from chronomap.errors import CompactedError, FutureRevisionError
+from chronomap.errors import CompactedError, FutureRevisionError, NotResidentError
 
 if TYPE_CHECKING:
     from chronomap.core.chronicle import Chronicle
@@ -24,13 +24,14 @@ Pair = tuple[Any, Any]
 class View:
     """The reads of one store at one timestamp and revision. All of them may be called on any thread."""
 
-    __slots__ = ("__weakref__", "kept", "past", "revision", "store", "timestamp")
+    __slots__ = ("__weakref__", "fetch", "kept", "past", "revision", "store", "timestamp")
 
     def __init__(self, store: Chronicle, timestamp: float, revision: int) -> None:
         self.store = store
         self.timestamp = timestamp
         self.revision = revision
         self.kept: dict[Any, Timeline] = {}
+        self.fetch: Callable[[Any], Timeline] | None = None  # reads a key's whole history from the journal; blocks
         # In the past of its revision nothing settled can be relied on. For the newest, look at the instant first: if a
         # commit comes in between, the view is only more careful than it need be.
         self.past = timestamp < (store.instant if revision == store.revision else store.instant_of(revision))
@@ -45,8 +46,30 @@ class View:
         if revision > self.revision:
             raise FutureRevisionError(revision, self.revision)
         view = View(self.store, self.timestamp if timestamp is None else timestamp, revision)
-        view.kept = self.kept
+        view.kept, view.fetch = self.kept, self.fetch
         return view
+
+    def fetching(self, fetch: Callable[[Any], Timeline]) -> View:
+        """The same view for who can wait for the journal."""
+        view = self.elsewhere(self.timestamp, None)
+        view.fetch = fetch
+        return view
+
+    def whole(self, key: Any) -> Timeline | None:
+        """The timeline of a key with all its versions.
+
+        Raises:
+            NotResidentError: If some are in the journal only, and this view cannot fetch them.
+        """
+        timeline = self.timeline(key)
+        return self._fetched(key) if timeline is not None and timeline.partial else timeline
+
+    def _fetched(self, key: Any) -> Timeline:
+        if (recalled := self.store.recalled.get(key)) is not None and recalled[1] >= self.revision:
+            return recalled[0]
+        if self.fetch is None:
+            raise NotResidentError(key)
+        return self.fetch(key)
 
     def timeline(self, key: Any) -> Timeline | None:
         """The timeline to read a key from.
@@ -66,6 +89,12 @@ class View:
         """The entry that decides what the key holds, or None."""
         if (timeline := self.timeline(key)) is None:
             return None
+        try:
+            return timeline.find(self.timestamp, self.revision)
+        except Pruned:
+            if not timeline.partial:
+                raise compacted(key, timeline) from None
+        timeline = self._fetched(key)
         try:
             return timeline.find(self.timestamp, self.revision)
         except Pruned:
@@ -103,7 +132,7 @@ class View:
 
     def standing(self, key: Any, start: float = -NEVER, end: float | None = None) -> list[Entry]:
         """The value entries with ``start <= timestamp <= end`` (default: the view's), oldest first."""
-        if (timeline := self.timeline(key)) is None:
+        if (timeline := self.whole(key)) is None:
             return []
         until = self.timestamp if end is None else end
         return [
@@ -118,7 +147,7 @@ class View:
         Raises:
             CompactedError: If it begins at a given timestamp, or ends at one, before which everything has been pruned.
         """
-        timeline = self.timeline(key)
+        timeline = self.whole(key)
         if timeline is not None and timeline.floor is not None:
             oldest, until = timeline.timestamps[timeline.start], self.timestamp if end is None else end
             reaches = until >= timeline.floor[0] and self.revision >= timeline.floor[1]
@@ -128,7 +157,7 @@ class View:
 
     def versions(self, key: Any, *, scheduled: bool = False) -> list[Version[Any, Any]]:
         """Everything that was ever written of the key, as far as this view knows."""
-        if (timeline := self.timeline(key)) is None:
+        if (timeline := self.whole(key)) is None:
             return []
         until = NEVER if scheduled else self.timestamp
         return [self.version_of(key, entry) for entry in timeline.entries(self.revision, until)]
@@ -172,7 +201,10 @@ class View:
 
     def select(self, predicate: Callable[[Any, Any], object], among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """The pairs for which a predicate of key and value is true."""
-        return (pair for pair in self.pairs(None, among) if predicate(pair[0], pair[1]))
+        for key, kept in self.scan(None, among):
+            value = kept if type(kept) in IMMUTABLE else release(kept)
+            if predicate(key, value):
+                yield key, value
 
     def holders(self, value: Any, among: Iterable[Any] | None = None) -> Iterator[Any]:
         """The keys whose value equals a given one."""
@@ -186,8 +218,10 @@ class View:
                 yield key, entry.timestamp, entry.revision, release(value)
 
 
-def compacted(key: Any, timeline: Timeline) -> CompactedError:
-    """The error for a read, or a put, in a pruned stretch of a key."""
+def compacted(key: Any, timeline: Timeline) -> CompactedError | NotResidentError:
+    """The error for a read, or a put, in a pruned stretch of a key, or where it has to be fetched first."""
+    if timeline.partial:
+        return NotResidentError(key)
     oldest = timeline.timestamps[timeline.start]
     return CompactedError(
         f"the history of key {key!r} before timestamp {oldest} has been pruned; "

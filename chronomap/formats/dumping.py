@@ -62,7 +62,7 @@ def known(view: View) -> Iterator[tuple[Any, list[Entry], tuple[float, int] | No
     """``(key, entries, what was pruned)`` of every key that the view's revision knows."""
     revision = view.revision
     for key in list(view.store.timelines):
-        timeline = view.timeline(key)
+        timeline = view.whole(key)
         if timeline is None:
             continue
         floor = timeline.floor

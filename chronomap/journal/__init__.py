@@ -3,7 +3,7 @@
 ``protocol`` says what every journal does. ``sqlite`` is the one in a file: ``opening`` and ``ownership`` get at the file,
 ``schema`` and ``state`` are what is in it, ``log`` and ``loading`` read it, ``removing`` forgets. ``verifying`` and
 ``salvaging`` look at a file that may be damaged. ``codec`` and ``exact`` turn keys and values to bytes and back,
-``encoding`` does so with records.
+``encoding`` and ``writing`` do so with groups of commits.
 """
 
 from chronomap.core.retention import Cut

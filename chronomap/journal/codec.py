@@ -8,7 +8,7 @@ which identifies it, and if that would bring back another type (True as 1), its 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
@@ -18,7 +18,7 @@ from chronomap.journal.exact import DEPTH, Exact
 class Codec(Protocol):
     """What turns values to bytes and back.
 
-    One that can also ``decode_all`` of a sequence, to a list, opens files faster.
+    One that can also ``decode_all`` of a sequence, to a list, opens files faster; with ``encode_all`` it writes faster.
 
     Attributes:
         name: Stands in the file; a file is only read by the codec that wrote it.
@@ -48,6 +48,7 @@ class ExactCodec:
             types = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in types}
         exact = Exact(dict(types))
         self.encode = exact.encode
+        self.encode_all = exact.encode_all
         self.decode = exact.decode
         self.decode_all = exact.decode_all
 
@@ -88,6 +89,14 @@ def encode_key(key: Any) -> tuple[bytes, bytes | None]:
     canonical = _exact.encode(_canonical(key, DEPTH))
     exact = _exact.encode(key)
     return canonical, None if exact == canonical else exact
+
+
+def encode_keys(keys: Sequence[Any]) -> tuple[Sequence[bytes], Sequence[bytes | None] | None]:
+    """The same of several, by columns; None instead of exact ones if there are none."""
+    if {*map(type, keys)} == {str}:
+        return _exact.encode_all(keys), None
+    texts, exacts = zip(*map(encode_key, keys), strict=True)
+    return texts, exacts if any(exacts) else None
 
 
 def decode_key(canonical: bytes, exact: bytes | None) -> Any:

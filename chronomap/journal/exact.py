@@ -25,6 +25,8 @@ import math
 import uuid
 import zoneinfo
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import Any, Final
 
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
@@ -45,6 +47,7 @@ _NO_OBJECT: Final = (int, float, complex, str, bytes, bytearray, list, tuple, di
 _BROKEN: Final = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 
 _write: Final = msgspec.json.Encoder().encode
+_write_lines: Final = msgspec.json.Encoder().encode_lines
 _read: Final = msgspec.json.Decoder().decode
 
 
@@ -114,6 +117,20 @@ class Exact:
             return bytes(_write(self._tagged(value, DEPTH)))
         except RecursionError:  # the caller stands near the end of the stack already
             raise _too_deep() from None
+
+    def encode_all(self, values: Sequence[Any]) -> list[bytes]:
+        """The bytes of several values: of flat dicts, and what JSON has, all at once, in half the time."""
+        kinds = {*map(type, values)}
+        if kinds <= _SAFE or (
+            kinds == {dict}
+            and _TEXT.issuperset(map(type, chain.from_iterable(values)))
+            and _SAFE.issuperset(map(type, chain.from_iterable(map(dict.values, values))))
+        ):
+            with suppress(OverflowError, ValueError):
+                text: bytes = _write_lines(values)  # JSON has no line's end within a value
+                if DOLLAR not in text:
+                    return text.splitlines()
+        return [*map(self.encode, values)]
 
     def decode(self, text: bytes) -> Any:
         """The value again.

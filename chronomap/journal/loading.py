@@ -15,15 +15,15 @@ from operator import concat
 from typing import Any, Final
 from zlib import crc32
 
-from chronomap.core.records import CANCELLED, NEVER, Entry
+from chronomap.core.records import CANCELLED, NEVER, Entry, owned
 from chronomap.core.retention import Retention
-from chronomap.core.timeline import Timeline
+from chronomap.core.timeline import NOT_LOADED, Timeline
 from chronomap.core.values import MISSING, Captured
 from chronomap.errors import ChronoMapValueError, CorruptJournalError
 from chronomap.journal.codec import Codec, decode_key
 from chronomap.journal.log import COLUMNS, UNREADABLE, Pace, damaged, is_whole, value_of
 from chronomap.journal.protocol import Contents, Position, Progress, Pruned
-from chronomap.journal.reading import NOT_LOADED, Telling, add, annotate, arrange, complete, owned, resident_part, timeline_of
+from chronomap.journal.reading import Telling, add, annotate, arrange, complete, resident_part, timeline_of
 from chronomap.journal.schema import PLAIN_PUT, cut_checksum, record_head
 from chronomap.journal.state import State
 

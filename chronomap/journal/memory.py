@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chronomap.core.records import CANCELLED, Commit, Entry, Record
+from chronomap.core.records import CANCELLED, Commit, Entry, Record, owned
 from chronomap.core.retention import Cut, Retention
-from chronomap.core.timeline import Timeline
+from chronomap.core.timeline import NOT_LOADED, Timeline
 from chronomap.core.values import MISSING, bare
 from chronomap.errors import ClosedError, JournalError, JournalInUseError, LaggedError
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
 from chronomap.journal.protocol import Contents, Position, Progress, Pruned
-from chronomap.journal.reading import NOT_LOADED, Telling, add, annotate, arrange, complete, owned, resident_part, timeline_of
+from chronomap.journal.reading import Telling, add, annotate, arrange, complete, resident_part, timeline_of
 
 REPORT_EVERY: Final = 4096
 """Commits between two reports of progress."""

@@ -6,23 +6,14 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from chronomap.core.ledger import ORDINARY, Activation, Note
 from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Entry, Kind
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import Timeline
-from chronomap.core.values import IMMUTABLE, MISSING, Captured
-from chronomap.journal.protocol import Contents, Position, Pruned
-
-NOT_LOADED: Final[Position] = (-NEVER, 0)
-"""The floor of a timeline that has not all its versions: whatever lies below those that it has counts as pruned."""
-
-
-def owned(value: Any) -> Any:
-    """A value that nobody else has, as a store keeps it."""
-    return value if value is MISSING or value is CANCELLED or type(value) in IMMUTABLE else Captured(value)
+from chronomap.journal.protocol import Contents, Pruned
 
 
 def add(timeline: Timeline, entry: Entry) -> None:

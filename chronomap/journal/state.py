@@ -12,6 +12,7 @@ from typing import Any
 from zlib import crc32
 
 from chronomap.errors import CorruptJournalError
+from chronomap.journal.extras import msgspec
 
 
 @dataclass(slots=True)
@@ -46,8 +47,8 @@ class State:
 
     def write(self, connection: Any) -> None:
         """Put it in place of the one before."""
-        text = json.dumps({name: getattr(self, name) for name in self.__slots__})
-        connection.execute("REPLACE INTO state VALUES (1, ?, ?)", (text, crc32(text.encode())))
+        text = msgspec.json.encode({name: getattr(self, name) for name in self.__slots__})
+        connection.execute("REPLACE INTO state VALUES (1, ?, ?)", (text.decode(), crc32(text)))
 
     @classmethod
     def read(cls, connection: Any) -> State:

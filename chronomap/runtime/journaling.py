@@ -21,17 +21,26 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Protocol
 
 import anyio
 
-from chronomap.core.records import Commit, Record
+from chronomap.core.records import Commit, Entry, Record, owned
 from chronomap.core.retention import Cut
 from chronomap.core.store import Store
-from chronomap.errors import ChronoMapError, ChronoMapTypeError, ChronoMapValueError, ClosedError, JournalError
+from chronomap.core.timeline import Timeline
+from chronomap.errors import (
+    ChronoMapError,
+    ChronoMapTypeError,
+    ChronoMapValueError,
+    ClosedError,
+    JournalError,
+    NotResidentError,
+)
 from chronomap.runtime.owner import PATIENCE, TURNS, Command, Operation, Owner
 from chronomap.runtime.ports import Bell, CancelledError, Port, ThreadBell
 
@@ -39,6 +48,9 @@ log = logging.getLogger("chronomap")
 
 MOST: Final = 4_096
 """Commands in one group."""
+
+A_FEW: Final = 32
+"""Commands that are carried out in one turn."""
 
 CUTS: Final = 1_024
 """Keys with pruned history after which the journal hears of it though it is busy."""
@@ -66,6 +78,12 @@ class Journal(Protocol):
     def append(self, group: Sequence[Commit]) -> None:
         """Put a group on the disk."""
 
+    def versions(self, key: Any, before: tuple[float, int] | None = None) -> Iterator[Entry]:
+        """The versions of a key, newest timestamp first."""
+
+    def floor(self, key: Any) -> tuple[float, int] | None:
+        """The smallest timestamp and revision ever pruned of a key."""
+
     def prune(self, cuts: Sequence[Cut], *, keep_after: int | None = None) -> int:
         """Forget versions."""
 
@@ -76,10 +94,11 @@ class Journal(Protocol):
 class TicketBell(Bell):
     """A bell for a task, rung on its own loop together with all others of a group."""
 
+    rung = False
+    ticket: Any = None
+
     def __init__(self, port: Port) -> None:
         self.port = port
-        self.rung = False
-        self.ticket: Any = None
 
     async def hear(self) -> None:
         """Wait for the ring."""
@@ -96,8 +115,7 @@ def ring_all(bells: list[TicketBell]) -> None:
     """Ring bells of one loop; call it there."""
     for bell in bells:
         bell.rung = True
-        if bell.ticket is not None:
-            bell.port.wake((bell.ticket,))
+    bells[0].port.wake([bell.ticket for bell in bells if bell.ticket is not None])
 
 
 class JournalOwner(Owner):
@@ -107,9 +125,12 @@ class JournalOwner(Owner):
         journal: Called by the writer's thread only.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] | None, journal: Journal) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] | None, journal: Journal, *, share: bool = False) -> None:
         super().__init__(store, clock)
         self.journal = journal
+        self._share = share  # values are kept as they come from the journal
+        if store.resident is not None:
+            self.fetch = self._fetch
         self.failure = journal.failure
         self._port: Port | None = None
         self._bell = bell = ThreadBell()
@@ -174,7 +195,10 @@ class JournalOwner(Owner):
         bell = TicketBell(port)
         command = self.enter(operation, arguments, bell)
         try:
-            await bell.hear()
+            # The first `hear`, written out: this is the way of every write. The ring cannot come in between, for it comes
+            # by way of this loop.
+            bell.ticket = port.tickets()()
+            await bell.ticket
         except GeneratorExit:  # the task is being taken down: it cannot wait for anything any more
             command.abandoned = firm or not self.withdraw(command)
             raise
@@ -192,7 +216,7 @@ class JournalOwner(Owner):
 
     def enter(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> Command:
         """See ``Owner``."""
-        if threading.current_thread() is self._writer:
+        if threading.get_ident() == self._writer.ident:
             raise ChronoMapError(
                 "the map was called from inside one of its own commands (by a codec, or a key's __eq__ or __hash__); "
                 "do it after the command has returned"
@@ -255,45 +279,66 @@ class JournalOwner(Owner):
                 self._carry_out_group()
             if self._chores:
                 self._step()
-        if self.store.cuts and self.failure is None and not self.closed:
+        if (self.store.cuts or self.store.overdue) and self.failure is None and not self.closed:
             return IDLE
         return None
 
     def _carry_out_group(self) -> None:
         commands = self._group = []
-        for _ in range(MOST):
+        mailbox, more = self.mailbox, True
+        while more and mailbox and len(commands) < MOST:
+            self._in_turn(partial(self._carry_out_some, commands))
+            more = not commands or not (commands[-1].erased or self.store.cuts_wanted)
+        self._write_group(commands)
+        self._group = []
+
+    def _carry_out_some(self, commands: list[Command]) -> None:
+        """Carry out a few commands in one turn: each changes hands faster than the baton does."""
+        for _ in range(A_FEW):
             try:
                 command = self.mailbox.popleft()
             except IndexError:
-                break
+                return
             if getattr(command.operation, "is_chore", False) and not self.closed:
                 self._chores.append((command, command.operation(*command.arguments)))
                 continue
             commands.append(command)
             self._carry_out(command)
             if command.erased or self.store.cuts_wanted:
-                break  # what comes after it must not be written before the values are gone
-        self._write_group(commands)
-        self._group = []
+                return  # what comes after it must not be written before the values are gone
 
     def _carry_out(self, command: Command) -> None:
-        store = self.store
-        self._take_baton()
-        command.before = store.head
+        feed = self.store.feed
+        before = command.before = feed.head
         try:
             if self.closed:
                 self.refuse()
             if self.failure is not None:
                 raise self._told_again(self.failure) from self.failure  # noqa: TRY301
-            command.reply = command.operation(self.clock(), *command.arguments)
+            command.reply = self._apply(command)
         except BaseException as raised:  # noqa: BLE001 - it is the caller's; nobody interrupts this thread
             command.error = raised
-        finally:
-            command.after = store.head
-            if command.after != command.before:
-                newest = store.feed.commit(command.after)
-                command.erased = newest is not None and newest.records[0].kind == "erase"
-            self._let_go()
+        command.after = feed.head
+        if command.after != before:
+            command.erased = feed.tail[-1][2][0].kind == "erase"
+
+    def _apply(self, command: Command) -> Any:
+        """Carry out a command; history that it needs and that is not in memory is brought back first."""
+        while True:
+            try:
+                return command.operation(self.clock(), *command.arguments)
+            except NotResidentError as needed:
+                timeline = self.store.timelines.get(needed.key)
+                if timeline is None or not timeline.partial:
+                    raise
+                self.store.bring_back(needed.key, self._older(needed.key), self.journal.floor(needed.key))
+
+    def _older(self, key: Any) -> Iterator[Entry]:
+        """The versions of a key that are not in memory, newest first."""
+        timeline = self.store.timelines[key]
+        before = timeline.timestamps[timeline.start], timeline.revisions[timeline.start]
+        for entry in self.journal.versions(key, before):
+            yield entry if self._share else entry._replace(value=owned(entry.value))
 
     @staticmethod
     def _told_again(failure: JournalError) -> JournalError:
@@ -391,6 +436,25 @@ class JournalOwner(Owner):
         for port, bells in loops.items():
             port.post(lambda bells=bells: ring_all(bells))  # type: ignore[misc]
 
+    # -- what is not in memory -----------------------------------------------------------------------------------------
+
+    def _fetch(self, key: Any) -> Timeline:
+        """Read a key's whole history, for a reader who can wait."""
+        if threading.current_thread() is self._writer:
+            raise NotResidentError(key)  # a command's: it is tried again
+        found: Timeline = self.call(_fetching, self, key)
+        return found
+
+    def recall(self, key: Any) -> Timeline:
+        """The same, on the writer's thread."""
+        store = self.store
+        recalled = store.recalled.get(key)
+        if recalled is not None and recalled[1] == store.revision:
+            return recalled[0]
+        if not (timeline := store.timelines[key]).partial:
+            return timeline
+        return store.recall(key, self._older(key), self.journal.floor(key))
+
     # -- chores --------------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
@@ -425,6 +489,17 @@ class JournalOwner(Owner):
                 command.error = ClosedError("the map has been closed")
                 self._answer([command])
 
+    def tidy(self) -> None:
+        """What can wait until nobody wants anything: retention of what is not in memory, and telling the journal of it."""
+        while (keys := list(islice(self.store.overdue, SLICE))) and self.failure is None and not self.closed:
+            command = Command(self.store.retain_overdue, (keys,), ThreadBell())
+            self._in_turn(partial(self._carry_out, command))
+            self._write_group([command])
+            if command.error is not None:
+                log.error("retention could not be applied to what is not in memory", exc_info=command.error)
+                self.store.overdue.clear()
+        self.cut()
+
     def cut(self) -> None:
         """Tell the journal of all history that was pruned."""
         while self.store.cuts and self.failure is None:
@@ -455,7 +530,7 @@ def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) ->
                 owner.leave()
                 break
             if not rung:
-                owner.cut()
+                owner.tidy()
         except BaseException as error:  # noqa: BLE001 - nobody interrupts this thread
             owner.break_down(error)
         del owner
@@ -469,4 +544,11 @@ def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) ->
         )
 
 
-TURNS.update((JournalOwner.call.__code__, JournalOwner._carry_out.__code__, JournalOwner._in_turn.__code__))
+def _fetching(owner: JournalOwner, key: Any) -> Generator[None, None, Timeline]:
+    yield from ()
+    return owner.recall(key)
+
+
+_fetching.is_chore = True  # type: ignore[attr-defined]
+
+TURNS.update((JournalOwner.call.__code__, JournalOwner._in_turn.__code__))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from chronomap.core.feed import RETAINED_CHANGES
 from chronomap.core.records import NEVER
-from chronomap.core.replay import completed
+from chronomap.core.replay import Completion
 from chronomap.core.retention import Retention
 from chronomap.core.store import Store
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
@@ -50,7 +51,7 @@ class Opening:
         journal = self._journal()
         try:
             self._fill(store, journal)
-            return JournalOwner(store, self.clock, journal)
+            return JournalOwner(store, self.clock, journal, share=self.isolation == "share")
         except BaseException:
             journal.close()
             raise
@@ -68,10 +69,12 @@ class Opening:
         return SqliteJournal.open(where, durability=self.durability, codec=self.codec, create=self.create)
 
     def _fill(self, store: Store, journal: Journal) -> None:
-        now = self.clock() if self.clock is not None else 0.0
+        now = (self.clock or time.time)()
         share = self.isolation == "share"
         contents = journal.load(self.resident, now=now, share=share, progress=self.progress)
         store.gather(journal.check)
+        store.resident = self.resident
+        store.look_up = lambda revision: next(journal.replay(revision - 1), None) if revision > journal.complete_since else None
         store.instant = contents.instants[-1] if contents.instants else -NEVER
         for key, timeline in contents.timelines.items():
             store.take(key, timeline)
@@ -79,4 +82,5 @@ class Opening:
         store.remember_requests(contents.requests)
         store.restored(contents.instants, contents.notes, contents.pruned_to)
         after = max(journal.complete_since, store.revision - store.feed.retained, 0)
-        store.feed_on(completed(store, commit) for commit in journal.replay(after))
+        completion = Completion(store, None if self.resident is None else journal)
+        store.feed_on(completion.complete(commit) for commit in journal.replay(after))

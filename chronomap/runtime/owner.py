@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from types import CodeType
 from typing import Any, Final, NoReturn
@@ -51,31 +51,20 @@ Operation = Callable[..., Any]
 class Command:
     """One call on its way through the mailbox; its answer belongs to it and to nobody else."""
 
-    __slots__ = (
-        "abandoned",
-        "after",
-        "arguments",
-        "before",
-        "bell",
-        "commits",
-        "done",
-        "erased",
-        "error",
-        "operation",
-        "reply",
-    )
+    # What most commands never set stands here: one is made for every write that cannot be done on the spot.
+    reply: Any = None
+    error: BaseException | None = None
+    done = False
+    before = -1  # the newest revision before it was carried out
+    after = -1  # and after
+    erased = False  # it erased a key
+    abandoned = False  # nobody waits for it any more
+    commits: Sequence[Commit] = ()  # what it committed, if anybody must be told
 
     def __init__(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> None:
         self.operation = operation
         self.arguments = arguments
         self.bell = bell
-        self.reply: Any = None
-        self.error: BaseException | None = None
-        self.done = False
-        self.before = self.after = -1  # the newest revision before it was carried out, and after
-        self.erased = False  # it erased a key
-        self.abandoned = False  # nobody waits for it any more
-        self.commits: list[Commit] = []  # what it committed, if anybody must be told
 
     def answer(self, reply: Any, error: BaseException | None) -> None:
         """Give the answer and wake the caller."""
@@ -128,7 +117,8 @@ class Owner:
         self.taken: deque[Command] = deque()  # the command that is being carried out for somebody else
         self.gates: tuple[Gate, ...] = ()
         self.touched = store.interest.touched
-        self.finish: Callable[[list[Commit]], None] | None = None  # awaits async callbacks for a thread
+        self.fetch: Callable[[Any], Timeline] | None = None  # reads what is not in memory, and blocks meanwhile
+        self.finish: Callable[[Sequence[Commit]], None] | None = None  # awaits async callbacks for a thread
         self.alarm: Callable[[], bool] | None = None  # False: there is nobody to hear it yet
         self.alarm_due: float = NEVER
         self._refusal: tuple[type[ChronoMapError], str] | None = None
@@ -394,13 +384,13 @@ class Owner:
                 return
             gate.call(ticket)
 
-    def announce(self, commits: list[Commit]) -> None:
+    def announce(self, commits: Sequence[Commit]) -> None:
         """Note commits for the blocks around the caller and call the plain hooks; outside the turn, in its context."""
         if self.blocks:
             note(self, commits[-1])
         self.hooks.run(commits)
 
-    def tell(self, commits: list[Commit]) -> None:
+    def tell(self, commits: Sequence[Commit]) -> None:
         """The same for a thread, which also waits until the async hooks have run on their loop."""
         self.announce(commits)
         if self.hooks.asynchronous and self.finish is not None:

@@ -11,7 +11,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -97,7 +97,7 @@ class Service:
                 "await the AsyncChronoMap instead, or call the bridge in a worker thread (anyio.to_thread.run_sync)"
             )
 
-    def finish_from_thread(self, commits: list[Commit]) -> None:
+    def finish_from_thread(self, commits: Sequence[Commit]) -> None:
         """Have the async callbacks for commits made without awaiting called on the loop; a thread waits for them."""
         owner, port = self._owner(), self.port
         if owner is None or not (pending := owner.hooks.pending(commits)):

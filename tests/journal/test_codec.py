@@ -169,6 +169,28 @@ def test_what_would_change_is_refused(value: Any) -> None:
             CODEC.encode(wrapped)
 
 
+@given(st.lists(st.none() | st.booleans() | st.integers() | texts | st.dictionaries(texts, st.integers() | texts, max_size=3)))
+def test_many_at_once(values: list[Any]) -> None:
+    """Encoding several values gives what encoding each of them does, whatever they have in common."""
+    for alone in (values, [value for value in values if type(value) is dict], [[value] for value in values]):
+        assert CODEC.encode_all(alone) == [CODEC.encode(value) for value in alone]
+
+
+@pytest.mark.parametrize("odd", [Number.ONE, {Number.ONE: 1}, {1: Number.ONE}, {"a": Number.ONE}, object()])
+def test_one_of_many_is_refused(odd: Any) -> None:
+    """A value that would not come back refuses all of those that are encoded with it."""
+    for others in ([1], [{"a": 1}], [{"a": [1]}]):
+        with pytest.raises(ChronoMapTypeError):
+            CODEC.encode_all([*others, odd])
+
+
+def test_line_ends_in_values() -> None:
+    """What is the end of a line to Python does not end a value."""
+    values = ["\n", "\r\n", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", "", "\r"]
+    assert [CODEC.decode(text) for text in CODEC.encode_all(values)] == values
+    assert [CODEC.decode(text) for text in CODEC.encode_all([{value: value} for value in values])] == [{v: v} for v in values]
+
+
 def test_unregistered_classes_are_refused() -> None:
     """A dataclass or enum that was not registered is refused, going and coming."""
     with pytest.raises(ChronoMapTypeError, match="register it"):

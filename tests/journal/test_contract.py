@@ -80,6 +80,23 @@ def test_what_was_appended_is_there_after_reopening(journal: Journal, reopen: Op
         assert list(now.replay(200)) == []
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 63, 255, 256, 257, 600])
+@pytest.mark.parametrize("checked", [False, True])
+def test_groups_of_any_size(journal: Journal, reopen: Open, seed: random.Random, size: int, checked: bool) -> None:
+    """Plain puts, keys and values of all sorts, several records in a commit, none in one: it all comes back in order."""
+    plain_puts = [put(n, f"k{n % 7}", {"n": n}) for n in range(1, size + 1)]
+    noted = [put(n, n % 7, [n], meta=(("by", "me"),)) for n in range(size + 1, 2 * size + 1)]
+    empty = batch(2 * size + 1)
+    group = [*plain_puts, *noted, empty, *commits(seed, size, 2 * size + 2)]
+    for part in (plain_puts, group[size:]):
+        for commit in part if checked else ():
+            journal.check(commit.records)
+        journal.append(part)
+    for now in both(journal, reopen):
+        assert plain(now.replay()) == plain(group)
+        assert len(now.load().timelines["k1"]) == sum(r.key == "k1" and r.kind != "activate" for c in group for r in c.records)
+
+
 @pytest.mark.parametrize("pruned", ["not pruned", "pruned", "pruned, but in the log"])
 def test_a_loaded_store_is_the_one_that_was_written(journal: Journal, reopen: Open, seed: random.Random, pruned: str) -> None:
     """A store's commits, journalled, fill a new store with the same timelines, instants, notes and reads."""

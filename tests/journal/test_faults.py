@@ -336,7 +336,7 @@ LAST_PLACE = "WHERE revision = (SELECT max(revision) FROM places)"
         ("DELETE FROM pruned", "some of it is missing", 81),
         ("DELETE FROM places " + LAST_PLACE, "index by key", 81),  # noqa: S608
         ("UPDATE places SET timestamp = timestamp + 1 " + LAST_PLACE, "lead to their record", 81),  # noqa: S608
-        ("UPDATE state SET text = replace(text, '\"revision\": 81', '\"revision\": 80')", "its state", 0),
+        ("UPDATE state SET text = replace(text, '\"revision\":81', '\"revision\":80')", "its state", 0),
     ],
 )
 def test_verify_tells_what_is_wrong(tmp_path: Path, damage: str, problem: str, safe: int | None) -> None:

@@ -633,11 +633,9 @@ class NaiveMap:
             without = self.unlimited()
             without.commit([c for c in changes if c is not change], now)
             there = (change.key, change.timestamp, without.revision)
-            needless = {
-                TOMBSTONE: without.visible(*there) is None,
-                CANCELLATION: without.standing(change.key, change.timestamp, self.revision) is None,
-            }
-            if needless.get(change.kind):
+            if (change.kind == TOMBSTONE and without.visible(*there) is None) or (
+                change.kind == CANCELLATION and without.standing(change.key, change.timestamp, self.revision) is None
+            ):
                 changes.remove(change)
         return self.commit(changes, now, "transaction")
 

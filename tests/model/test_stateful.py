@@ -119,7 +119,8 @@ class Pair:
         """Read what was committed since; it tells the same as the naive map's log, and what is present follows from it."""
         for change in self.stream:
             self.followed.append((change.revision, change.key, change.timestamp))
-            if change.present and change.removed:
+            outlived = change.expires_at is not None and change.expires_at <= change.committed_at  # merged from the past
+            if change.present and (change.removed or outlived):
                 self.known.pop(change.key, None)
             elif change.present:
                 self.known[change.key] = change.value

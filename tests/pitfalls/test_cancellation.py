@@ -19,6 +19,7 @@ import pytest
 
 import chronomap
 from chronomap import AsyncChronoMap, ChangeStream
+from chronomap.runtime import watch
 
 from .stage import LONG, Held, until
 
@@ -182,6 +183,74 @@ async def test_a_natively_cancelled_watcher_loses_nothing() -> None:
             outcome = await asyncio.wait_for(anext(stream), LONG)
         seen.append(outcome.revision)
     assert seen == list(range(1, 17))
+
+
+@pytest.mark.parametrize("by", ["change", "commit", "prefix", "where"])
+async def test_a_watcher_cancelled_within_a_commit_loses_nothing(
+    seed: random.Random, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Row 3: cancelled between two changes of one commit, while it lets others run, it goes on with the second."""
+    monkeypatch.setattr(watch, "BUDGET", 1)  # it yields to the loop before every second change
+    cm = AsyncChronoMap[str, int]()
+    stream = cm.watch(
+        prefix="k" if by == "prefix" else None, where=(lambda change: change.index != 1) if by == "where" else None
+    )
+    commits = stream.commits()
+    seen: list[tuple[int, int]] = []
+    within = 0
+    scope = anyio.CancelScope()
+
+    async def write() -> None:
+        for number in range(100):
+            await cm.put_many({"k0": number, "other": number, "k1": number, "k2": number})
+            for _ in range(seed.randrange(8)):
+                await anyio.lowlevel.checkpoint()
+                if seed.random() < 0.3:
+                    scope.cancel()
+
+    wanted = [
+        (revision, index) for revision in range(1, 101) for index in ((0, 2, 3) if by in {"prefix", "where"} else range(4))
+    ]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write)
+        with anyio.fail_after(LONG):
+            while len(seen) < len(wanted):
+                scope = anyio.CancelScope()
+                with scope:
+                    if seed.random() < 0.3:
+                        scope.cancel()
+                    changes = await anext(commits) if by == "commit" else [await anext(stream)]
+                    seen += [(change.revision, change.index) for change in changes]
+                within += scope.cancelled_caught and bool(stream._cursor._ready)
+    assert seen == wanted
+    assert within or by == "commit"
+    assert stream.revision == cm.revision == 100
+
+
+async def test_a_watcher_natively_cancelled_within_a_commit(monkeypatch: pytest.MonkeyPatch, anyio_backend: Any) -> None:
+    """Row 3: the same with ``task.cancel()``, at every distance."""
+    if anyio_backend[0] != "asyncio":
+        pytest.skip("only asyncio cancels like this")
+    monkeypatch.setattr(watch, "BUDGET", 1)
+    cm = AsyncChronoMap[str, int]()
+    stream = cm.watch()
+    seen: list[tuple[int, int]] = []
+    cancelled = 0
+    for number in range(20):
+        await cm.put_many({"a": number, "b": number, "c": number})
+        for _ in range(3):
+            task = asyncio.ensure_future(anext(stream))
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+            task.cancel()
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(outcome, BaseException):
+                assert isinstance(outcome, asyncio.CancelledError)
+                cancelled += 1
+                outcome = await asyncio.wait_for(anext(stream), LONG)
+            seen.append((outcome.revision, outcome.index))
+    assert seen == [(revision, index) for revision in range(1, 21) for index in range(3)]
+    assert cancelled
 
 
 async def test_a_stream_may_be_left_anywhere() -> None:
