@@ -11,7 +11,7 @@ TYPED  := chronomap $(wildcard examples/*.py tests/typing/*.py)
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ruff format typecheck imports changelog links soak bench bench-quick clean
+.PHONY: help demo test lint ruff format typecheck imports changelog links soak crash bench bench-quick clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,9 @@ links: $(VENV)/.stamp-dev  ## Check that relative links in the documentation lea
 
 soak: $(VENV)/.stamp-dev  ## Run the random model test for a long time
 	CHRONOMAP_SOAK=1 $(BIN)/python -m pytest -m soak
+
+crash: $(VENV)/.stamp-dev  ## Kill processes, cut the power and break disks for half an hour; CHRONOMAP_CRASH_CYCLES is how often
+	CHRONOMAP_CRASH_CYCLES=$${CHRONOMAP_CRASH_CYCLES:-300} $(BIN)/python -m pytest tests/crash --timeout 0
 
 bench: $(VENV)/.stamp-dev  ## Measure beside others (a quarter of an hour); say which: make bench ONLY="get put"
 	$(BIN)/python -m benchmarks $(ONLY)

@@ -102,9 +102,15 @@ class SyncDurable(_Durable[K, V]):
         opening = Opening(
             path, durability, codec, create, resident, progress, retention, isolation, clock, feed_retention
         )  # fmt: skip
-        new = cls.__new__(cls)
-        new._adopt(opening.open(), isolation, debug=debug)
-        new._begin()
+        owner = opening.open()
+        try:
+            new = cls.__new__(cls)
+            new._adopt(owner, isolation, debug=debug)
+            new._begin()
+        except BaseException:
+            owner.close()
+            owner.ended()
+            raise
         return new
 
     def _begin(self) -> None:

@@ -41,6 +41,12 @@ def translated(path: str, doing: str) -> Iterator[None]:
         raise JournalError(f"{path}: {doing} failed: {type(error).__name__}: {error}") from error
 
 
+def let_go(connection: apsw.Connection) -> None:
+    """Close a connection that has failed; that this fails too makes no difference."""
+    with suppress(apsw.Error):
+        connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+
+
 def pragma(connection: apsw.Connection, text: str) -> list[Any]:
     """Run a pragma to its end (SQLite may stop at its first row)."""
     return connection.execute(f"PRAGMA {text}").fetchall()
@@ -64,7 +70,7 @@ def connect(path: Path, durability: str, vfs: str | None = None) -> apsw.Connect
             check_head(connection, path)
             set_up(connection, durability)
     except BaseException:
-        connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+        let_go(connection)
         raise
     return connection
 
@@ -78,6 +84,13 @@ def set_up(connection: apsw.Connection, durability: str) -> None:
     pragma(connection, "cell_size_check = ON")
     pragma(connection, "temp_store = MEMORY")
     pragma(connection, f"journal_size_limit = {FULL_LOG}")
+
+
+def left_log(path: Path) -> bool:
+    """Whether a crash has left SQLite's own log beside a file."""
+    with suppress(OSError):
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    return False
 
 
 def check_path(path: Path) -> None:
@@ -147,7 +160,7 @@ def create(path: Path, codec: str, vfs: str | None = None, *, readable: bool = T
             pragma(connection, "journal_mode = WAL")
             connection.close()
     except BaseException:
-        connection.close(True)  # noqa: FBT003
+        let_go(connection)
         remove(new)
         raise
     settle(new, path)

@@ -17,7 +17,8 @@ was to be written, and report success the next time.)
 
 Erasing overwrites: ``secure_delete`` is on, and SQLite's own log, which still has the old pages, is emptied before
 ``append`` returns. If another program is reading the file just then, that is made up for after a later group, at the
-latest when the journal is closed (unless it is being read even then).
+latest when the journal is closed (unless it is being read even then). A log that a crash has left is emptied after the first
+group, since nobody knows what is in it.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class SqliteJournal:
         self._log_pages = [0]  # in SQLite's own log, as of the last commit; a list, since its counter must not hold us
         self._encoder = Encoder(codec)
         self._counted = False  # the index by key
-        self._to_scrub = False  # it has erased values in it
+        self._to_scrub = opening.left_log(path)  # it has, or may have, erased values in it
         self._state = state
         self._remover = Remover(connection)
         connection.set_wal_hook(_counter(self._log_pages))
@@ -139,7 +140,7 @@ class SqliteJournal:
             _check_codec(state.codec, codec, real)
         except BaseException:
             if connection is not None:
-                connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+                opening.let_go(connection)
             ownership.release()
             raise
         return cls(real, ownership, connection, codec, state)
@@ -367,7 +368,7 @@ class SqliteJournal:
             opening.settle(new, target)
         finally:
             if copy is not None:
-                copy.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+                opening.let_go(copy)
             opening.remove(new)
 
     def close(self) -> None:
@@ -381,7 +382,7 @@ class SqliteJournal:
                     self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
                     opening.pragma(self._connection, "wal_checkpoint(TRUNCATE)")
         finally:
-            self._connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+            opening.let_go(self._connection)
             self._ownership.release()
 
     def __enter__(self) -> Self:

@@ -253,8 +253,12 @@ class JournalOwner(Owner):
 
     def _ring(self) -> None:
         if not self._rung:
-            self._rung = True
-            self._bell.ring()
+            try:
+                self._rung = True
+                self._bell.ring()
+            except BaseException:  # interrupted before it rang: nobody would any more
+                self._bell.ring()
+                raise
 
     def _empty_mailbox(self) -> None:
         self._bell.ring()  # the writer does it, and ends

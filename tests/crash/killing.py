@@ -125,7 +125,7 @@ class Ledger:
         for told in lives:
             self._check_acknowledged(told)
             self._check_copies(told)
-        with ChronoMap[str, Any].open(self.path, clock=ManualClock(time.time())) as cm:
+        with ChronoMap[str, Any].open(self.path, clock=ManualClock(time.time()), feed_retention=10**6) as cm:
             self._check_due(cm, len(self.log))
             for told in lives:
                 self._check_watchers(told, cm)

@@ -1,11 +1,15 @@
-"""A journal whose disk can be held up, so that tests decide what happens while a group is on its way."""
+"""A journal whose disk can be held up, so that tests decide what happens while a group is on its way, and ways to wait."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import anyio
+import anyio.lowlevel
+
+from chronomap import ChronoMap
 from chronomap.core.records import Commit
 from chronomap.journal import MemoryJournal
 
@@ -49,3 +53,29 @@ class SlowJournal(MemoryJournal):
             self.breaks = None
             raise error
         super().append(group)
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    """Start something that may have to wait."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def ended(*threads: threading.Thread) -> None:
+    """Join, and do not wait for ever."""
+    for thread in threads:
+        thread.join(LONG)
+        assert not thread.is_alive(), "it hangs"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let others run until something is so."""
+    with anyio.fail_after(LONG):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
+def reopened(journal: MemoryJournal) -> ChronoMap[Any, Any]:
+    """The map again, as another process would find it."""
+    return ChronoMap.open(MemoryJournal(journal.shelf))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import apsw
 import pytest
 
 from chronomap import ChronoMap
@@ -42,7 +44,7 @@ def everything_is_there(path: Path, lines: list[list[str]]) -> None:
     """What was acknowledged, under its revision, and the file is sound."""
     acknowledged = [(int(revision), name, int(n)) for what, name, n, revision in (line for line in lines if len(line) == 4)]
     assert verify(path).ok
-    with ChronoMap[str, int].open(path) as cm:
+    with ChronoMap[str, int].open(path, feed_retention=10**6) as cm:
         found = {change.revision: (change.key, change.value) for change in cm.watch(since=0, timeout=0)}
         assert sorted(found) == list(range(1, cm.revision + 1))
     for revision, name, n in acknowledged:
@@ -188,4 +190,51 @@ def test_a_child_outlives_its_killed_parent(tmp_path: Path) -> None:
             say("done", "here", 2, cm.put("here", 2))
         """,
     )
+    everything_is_there(tmp_path / "map.chrono", lines)
+
+
+def test_erased_values_that_a_crash_left_behind(tmp_path: Path) -> None:
+    """Somebody was reading when a key was erased, and then the process died: the next life of the map makes up for it."""
+    path, spot = tmp_path / "map.chrono", tmp_path / "later" / "map.chrono"
+    spot.parent.mkdir()
+    with ChronoMap[str, str].open(path) as cm:
+        cm.put("a", "to be erased")
+        reader = apsw.Connection(str(path))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM records").fetchall()
+        cm.erase("a")
+        for suffix in ("", "-wal"):  # the crash
+            shutil.copyfile(f"{path}{suffix}", f"{spot}{suffix}")
+        reader.close()
+
+    def found() -> bool:
+        return any(b"to be erased" in file.read_bytes() for file in spot.parent.iterdir())
+
+    assert found()
+    with ChronoMap[str, str].open(spot) as cm:
+        cm.put("b", "1")
+        assert not found()
+        assert cm.versions("a")[-1].kind == "tombstone"
+
+
+def test_an_async_map_that_nobody_closed(tmp_path: Path) -> None:
+    """It is let go of while its event loop runs on, and can be opened again."""
+    lines, errors = run(
+        tmp_path / "map.chrono",
+        """
+        async def main():
+            warnings.simplefilter("always")
+            cm = await AsyncChronoMap.open(path)
+            say("done", "a", 1, await cm.put("a", 1))
+            writer = cm._owner._writer
+            del cm
+            gc.collect()
+            await anyio.to_thread.run_sync(writer.join, 10)
+            async with AsyncChronoMap.open(path) as cm:
+                say("done", "a", 2, await cm.put("a", 2))
+
+        asyncio.run(main())
+        """,
+    )
+    assert "ResourceWarning: a durable map was not closed" in errors
     everything_is_there(tmp_path / "map.chrono", lines)

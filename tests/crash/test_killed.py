@@ -6,7 +6,6 @@ import os
 import random
 from pathlib import Path
 
-import pytest
 from killing import CARES, Ledger, kill
 
 CYCLES = int(os.environ.get("CHRONOMAP_CRASH_CYCLES", "0"))
@@ -14,7 +13,6 @@ LIVES = 6
 """How often the map of one file is killed before another is made."""
 
 
-@pytest.mark.timeout(0 if CYCLES else 120)
 def test_killed_at_a_random_moment(tmp_path: Path, seed: random.Random) -> None:
     """Many writers, watchers and the reaper, SIGKILL, and everything is looked at; again and again."""
     ledger = Ledger(tmp_path / "map.chrono")
