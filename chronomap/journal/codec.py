@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
-from chronomap.journal.exact import DEPTH, Exact
+from chronomap.journal.exact import Exact
+from chronomap.journal.measuring import DEPTH
 
 
 class Codec(Protocol):

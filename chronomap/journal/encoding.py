@@ -18,6 +18,7 @@ from chronomap.core.values import MISSING, Captured
 from chronomap.errors import ChronoMapTypeError
 from chronomap.journal.codec import Codec, encode_key, encode_keys
 from chronomap.journal.exact import DOLLAR
+from chronomap.journal.measuring import LIMIT, too_large
 
 Columns = tuple[Sequence[bytes], Sequence[bytes | None] | None, Sequence[bytes | None]]
 """The same of many records. None: not one of them has an exact key."""
@@ -86,6 +87,8 @@ class Encoder:
         texts: list[bytes] = self._encode_all([value.value if type(value) is Captured else value for value in values])
         if not all(texts):
             raise self._no_bytes()
+        if max(map(len, texts)) > LIMIT:
+            raise too_large()
         return texts
 
     def forget(self) -> None:
@@ -107,6 +110,8 @@ class Encoder:
         text = self._codec.encode(value)
         if not text:
             raise self._no_bytes()
+        if len(text) > LIMIT:
+            raise too_large()
         return text
 
     def _no_bytes(self) -> ChronoMapTypeError:

@@ -10,7 +10,7 @@ with such a key is written as pairs, to keep the two apart::
     b"x"                a zero byte, then the bytes: nothing but a whole value of bytes begins so
 
 The fast path is one call of msgspec, which would silently write a tuple as a list, NaN as null and the key 1 as "1"; so a
-look at every type comes first. Coming back, a text without a dollar in it holds nothing to be turned.
+look at every type comes first (``measuring``). Coming back, a text without a dollar in it holds nothing to be turned.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ import fractions
 import math
 import uuid
 import zoneinfo
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any, Final
 
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
 from chronomap.journal.extras import msgspec
-
-DEPTH: Final = 100
-"""Levels of nesting, as in the other files of a map: reading them stays far from the end of Python's stack."""
+from chronomap.journal.measuring import DEPTH, FEW, LIMIT, SAFE, TEXT, is_json, too_deep, too_large
 
 SHALLOW: Final = 2 * DEPTH
 """A text of so many bytes cannot be nested deeper than ``DEPTH``: each level takes two."""
@@ -41,39 +39,12 @@ SHALLOW: Final = 2 * DEPTH
 RAW: Final = b"\0"
 DOLLAR: Final = ord("$")  # as a number: looking for one is six times as fast as looking for bytes
 
-_SAFE: Final = frozenset({type(None), bool, int, str})
-_TEXT: Final = frozenset({str})
 _NO_OBJECT: Final = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, BaseException, type)
 _BROKEN: Final = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 
 _write: Final = msgspec.json.Encoder().encode
 _write_lines: Final = msgspec.json.Encoder().encode_lines
 _read: Final = msgspec.json.Decoder().decode
-
-
-def _too_deep() -> ChronoMapTypeError:
-    return ChronoMapTypeError(f"a value nested deeper than {DEPTH} levels, or in itself, cannot be kept in a journal")
-
-
-def _is_json(value: Any, depth: int = DEPTH) -> bool:
-    """Whether JSON has the very type of everything in it (numbers may still be too large)."""
-    kind = type(value)
-    if kind in _SAFE:
-        return True
-    if kind is float:
-        return math.isfinite(value)
-    items: Iterable[Any]
-    if kind is dict:
-        if not _TEXT.issuperset(map(type, value)):
-            return False
-        items = value.values()
-    elif kind is list:
-        items = value
-    else:
-        return False
-    if not depth:
-        raise _too_deep()
-    return _SAFE.issuperset(map(type, items)) or all(_is_json(item, depth - 1) for item in items)
 
 
 class Exact:
@@ -96,17 +67,24 @@ class Exact:
 
         Raises:
             ChronoMapTypeError: If it would not come back equal and of the same type.
+            ChronoMapValueError: If that would be more than ``LIMIT`` bytes.
         """
+        text = self._encoded(value)
+        if len(text) > LIMIT:
+            raise too_large()
+        return text
+
+    def _encoded(self, value: Any) -> bytes:
         kind = type(value)
         if kind is bytes:
             return RAW + bytes(value)
         try:
             # The look at a flat dict is written out, since most values are one.
             if (
-                _TEXT.issuperset(map(type, value)) and _SAFE.issuperset(map(type, value.values()))
+                len(value) <= FEW and TEXT.issuperset(map(type, value)) and SAFE.issuperset(map(type, value.values()))
                 if kind is dict
-                else kind in _SAFE
-            ) or _is_json(value):
+                else kind in SAFE
+            ) or is_json(value, self.names):
                 try:
                     text: bytes = _write(value)
                 except (OverflowError, ValueError):  # a long int, half a surrogate pair: what follows can
@@ -116,19 +94,20 @@ class Exact:
                         return text
             return bytes(_write(self._tagged(value, DEPTH)))
         except RecursionError:  # the caller stands near the end of the stack already
-            raise _too_deep() from None
+            raise too_deep() from None
 
     def encode_all(self, values: Sequence[Any]) -> list[bytes]:
         """The bytes of several values: of flat dicts, and what JSON has, all at once, in half the time."""
         kinds = {*map(type, values)}
-        if kinds <= _SAFE or (
+        if kinds <= SAFE or (
             kinds == {dict}
-            and _TEXT.issuperset(map(type, chain.from_iterable(values)))
-            and _SAFE.issuperset(map(type, chain.from_iterable(map(dict.values, values))))
+            and max(map(len, values)) <= FEW
+            and TEXT.issuperset(map(type, chain.from_iterable(values)))
+            and SAFE.issuperset(map(type, chain.from_iterable(map(dict.values, values))))
         ):
             with suppress(OverflowError, ValueError):
                 text: bytes = _write_lines(values)  # JSON has no line's end within a value
-                if DOLLAR not in text:
+                if DOLLAR not in text and len(text) <= LIMIT:
                     return text.splitlines()
         return [*map(self.encode, values)]
 
@@ -175,7 +154,7 @@ class Exact:
             tag, part = _PARTS[kind](value)
             return {tag: part} if tag else part
         if not depth:
-            raise _too_deep()
+            raise too_deep()
         if kind in _SEQUENCES:
             items = [self._tagged(item, depth - 1) for item in value]
             return items if kind is list else {_SEQUENCES[kind]: items}

@@ -103,7 +103,7 @@ class Journal(Protocol):
 
         Raises:
             ChronoMapTypeError: If a type cannot be kept exactly, or something is nested too deeply.
-            ChronoMapValueError: If a key has a NaN in it.
+            ChronoMapValueError: If a key has a NaN in it, or a value is too large (more than 64 MiB when it is written).
         """
 
     def append(self, group: Sequence[Commit]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from chronomap.core.meta import NOTHING, Meta
@@ -15,7 +18,7 @@ from chronomap.journal.codec import Codec, ExactCodec
 from chronomap.journal.extras import apsw
 from chronomap.journal.loading import cut_of
 from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, read_meta, record_of
-from chronomap.journal.opening import check_path
+from chronomap.journal.opening import check_path, create
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
 from chronomap.journal.sqlite import SqliteJournal
@@ -23,6 +26,10 @@ from chronomap.journal.state import State
 
 GROUP: Final = 1_000
 """Commits that are written at a time."""
+
+PAGE_SIZE: Final = slice(16, 18)
+PAGE_COUNT: Final = slice(28, 32)
+"""Where these numbers are in the head of a SQLite file, most significant byte first."""
 
 FAR: Final = 1 << 62
 """An id that no record reaches."""
@@ -56,7 +63,7 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
     """Write every record that is as it was written into a new file, under its own revision.
 
     The old file is not changed. Records, headers and what was pruned are each taken one by one, past whatever SQLite
-    cannot read.
+    cannot read. If its first page is lost, it is copied meanwhile to where the new file will be.
 
     Args:
         path: The damaged file.
@@ -64,7 +71,7 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
         codec: The one that the file was written with.
 
     Raises:
-        CorruptJournalError: If not even the tables can be found.
+        CorruptJournalError: If nothing of a journal can be found.
         JournalOpenError: If ``path`` is not there, or ``new_path`` cannot be made.
     """
     source, target = Path(os.path.realpath(path)), Path(os.path.realpath(new_path))
@@ -73,37 +80,83 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
         raise ChronoMapError(f"{target} is there already; salvage into a new file")
     codec = codec or ExactCodec()
     report = Salvage()
-    connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        for table in ("records", "commits"):
-            if not _is_there(connection, table):
-                raise CorruptJournalError(f"{source} is too damaged: its table {table} cannot be found")
-        with SqliteJournal.open(target, durability="off", codec=codec) as journal:
-            group: list[Commit] = []
-            for commit in _commits(connection, codec, report):
-                group.append(commit)
-                if len(group) == GROUP:
-                    journal.append(group)
-                    group = []
-            journal.append(group)
-            with journal._writing("noting what was pruned") as state:
-                for text, cut in _cuts(connection):
-                    journal._remover.note(state, text, cut)
-                known = _state(connection)
-                state.complete_since = max(known.complete_since, *report.incomplete, 0)
-                state.pruned_to = max(known.pruned_to, state.pruned_to, *report.incomplete)
-    finally:
-        connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+    with (
+        _readable(source, target.parent) as connection,
+        SqliteJournal.open(target, durability="off", codec=codec) as journal,
+    ):
+        group: list[Commit] = []
+        for commit in _commits(connection, codec, report):
+            group.append(commit)
+            if len(group) == GROUP:
+                journal.append(group)
+                group = []
+        journal.append(group)
+        with journal._writing("noting what was pruned") as state:
+            for text, cut in _cuts(connection):
+                journal._remover.note(state, text, cut)
+            known = _state(connection)
+            state.complete_since = max(known.complete_since, *report.incomplete, 0)
+            state.pruned_to = max(known.pruned_to, state.pruned_to, *report.incomplete)
     return report
 
 
-def _is_there(connection: Any, table: str) -> bool:
+# -- getting at the tables ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _readable(path: Path, place: Path) -> Iterator[Any]:
+    """A connection that finds the tables; if the first page, which says where they are, is lost, to a mended copy."""
+    with _connected(path) as connection:
+        if _has_tables(connection):
+            yield connection
+            return
+    with TemporaryDirectory(prefix="salvage-", dir=place) as directory:
+        copy = Path(directory, path.name)
+        _mend(path, copy)
+        with _connected(copy) as connection:
+            if not (_has_tables(connection) and _has_something(connection)):
+                raise CorruptJournalError(f"{path} is too damaged, or not a journal: its tables cannot be found")
+            yield connection
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[Any]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.execute(f"SELECT 1 FROM {table} WHERE rowid = 0").fetchall()  # noqa: S608 - of constants
-    except apsw.Error as error:
-        return not isinstance(error, apsw.SQLError | apsw.NotADBError)
-    return True
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        yield connection
+    finally:
+        connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+
+
+def _mend(path: Path, copy: Path) -> None:
+    """Copy a file with a new first page: that of a journal just made, in which all tables begin at the same pages."""
+    for suffix in ("", "-wal"):
+        with suppress(FileNotFoundError):
+            copyfile(path.with_name(path.name + suffix), copy.with_name(copy.name + suffix))
+    fresh = copy.with_name("fresh")
+    create(fresh, "")
+    content = bytearray(fresh.read_bytes())
+    size = int.from_bytes(content[PAGE_SIZE])
+    content[PAGE_COUNT] = (copy.stat().st_size // size).to_bytes(4)
+    with copy.open("r+b") as file:
+        file.write(content[:size])
+
+
+def _has_tables(connection: Any) -> bool:
+    try:
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    except (UnicodeDecodeError, apsw.Error):
+        return False
+    return {"records", "commits"} <= found
+
+
+def _has_something(connection: Any) -> bool:
+    """Whether anything is there that only a journal can have written."""
+    return bool(_state(connection).codec) or any(is_whole(row) for row in _rows(connection, "records", COLUMNS, "id"))
+
+
+# -- what is in them ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

@@ -19,10 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronomap.core.values import same
+from chronomap.core.records import Record
+from chronomap.core.values import MISSING, same
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
 from chronomap.journal import ExactCodec, UnsafePickleCodec
 from chronomap.journal.codec import decode_key, encode_key
+from chronomap.journal.encoding import Encoder
 
 
 @dataclasses.dataclass
@@ -189,6 +191,73 @@ def test_line_ends_in_values() -> None:
     values = ["\n", "\r\n", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", "", "\r"]
     assert [CODEC.decode(text) for text in CODEC.encode_all(values)] == values
     assert [CODEC.decode(text) for text in CODEC.encode_all([{value: value} for value in values])] == [{v: v} for v in values]
+
+
+WRAPPERS: list[Any] = [
+    lambda part: [part, part],
+    lambda part: (part, part),
+    lambda part: {"a": part, "b": part},
+    lambda part: {1: part, 2: part},
+    lambda part: Point(part, part),
+    lambda part: Frozen([part, (part,)]),
+    lambda part: [{"a": part}, 1 << 70, part, float("nan")],
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+@pytest.mark.parametrize("core", ["x", 1, b"x", None])
+def test_what_is_shared_is_not_written_for_ever(wrap: Any, core: Any) -> None:
+    """A small value that would be huge when written, since its parts are shared, is refused without writing it."""
+    value = wrap(core)
+    for _ in range(30):
+        value = wrap(value)
+    with pytest.raises(ChronoMapValueError, match="MiB"):
+        CODEC.encode(value)
+
+
+@pytest.mark.parametrize(
+    "large", ["x" * 100_000, 1 << 400_000, b"x" * 100_000, ("x" * 100_000,)], ids=lambda large: type(large).__name__
+)
+def test_large_parts_in_many_places(large: Any) -> None:
+    """The same goes for texts, numbers and bytes that are in many places."""
+    for value in ([large] * 1000, {str(n): large for n in range(1000)}, [[large, n] for n in range(1000)], (large,) * 1000):
+        with pytest.raises(ChronoMapValueError, match="MiB"):
+            CODEC.encode(value)
+        with pytest.raises(ChronoMapValueError, match="MiB"):
+            CODEC.encode_all([value, value])
+
+
+def test_the_largest_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is that of the text, to the byte, wherever it comes from."""
+    for module in ("exact", "measuring", "encoding"):
+        monkeypatch.setattr(f"chronomap.journal.{module}.LIMIT", 1000)
+    for value, over in (("x" * 998, "x" * 999), (b"x" * 999, b"x" * 1000), (["x" * 996], ["x" * 997]), ([9] * 499, [9] * 500)):
+        assert len(CODEC.encode(value)) >= 999
+        assert CODEC.encode_all([value] * 3) == [CODEC.encode(value)] * 3
+        for many in ([over], [1, over], [over, over]):
+            with pytest.raises(ChronoMapValueError, match="MiB"):
+                CODEC.encode_all(many)
+    encoder = Encoder(UnsafePickleCodec())
+    encoder.check([Record("put", "a", ["x" * 900], MISSING, 1.0, 2.0)])
+    with pytest.raises(ChronoMapValueError, match="MiB"):
+        encoder.check([Record("put", "a", ["x" * 1000], MISSING, 1.0, 2.0)])
+
+
+def test_shared_parts_that_are_not_too_many() -> None:
+    """What is in two places and not too large comes back as two equal parts, also where one stands deeper."""
+    part: Any = ["x"]
+    for _ in range(10):
+        part = [part, part, 1.5]
+    value = [part, [[[part]]], {"a": (part,)}]
+    assert CODEC.decode(CODEC.encode(value)) == value
+    deep: Any = []
+    for _ in range(60):
+        deep = [deep, 1.5]
+    deeper = deep
+    for _ in range(40):
+        deeper = [deeper]
+    with pytest.raises(ChronoMapTypeError, match="nested deeper"):
+        CODEC.encode([deep, deeper])
 
 
 def test_unregistered_classes_are_refused() -> None:

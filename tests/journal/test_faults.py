@@ -366,6 +366,37 @@ def test_salvage_of_a_good_file_loses_nothing(tmp_path: Path) -> None:
         salvage(tmp_path / "map.chrono", tmp_path / "new.chrono")
 
 
+@pytest.mark.parametrize("lost", [slice(0, 4096), slice(0, 16), slice(96, 112), slice(100, 4096), slice(3000, 3400)], ids=str)
+@pytest.mark.parametrize("how", ["zeros", "junk"])
+@pytest.mark.parametrize("vacuumed", [False, True])
+def test_salvage_without_the_first_page(tmp_path: Path, lost: slice, how: str, vacuumed: bool, seed: random.Random) -> None:
+    """The page that says where the tables are is the same in every file, so nothing is lost with it."""
+    path = tmp_path / "map.chrono"
+    right = small_file(path)
+    if vacuumed:
+        with SqliteJournal.open(path) as journal:
+            journal.vacuum()
+    content = bytearray(path.read_bytes())
+    content[lost] = bytes(lost.stop - lost.start) if how == "zeros" else seed.randbytes(lost.stop - lost.start)
+    path.write_bytes(content)
+    report = salvage(path, tmp_path / "new.chrono")
+    assert (report.revision, report.complete) == (81, True)
+    with SqliteJournal.open(tmp_path / "new.chrono") as journal:
+        assert answers(journal) == right
+    assert path.read_bytes() == content
+    assert not [file for file in tmp_path.iterdir() if "salvage" in file.name]
+
+
+def test_salvage_of_something_else(tmp_path: Path, seed: random.Random) -> None:
+    """A file in which there is nothing of a journal is refused, and nothing is made."""
+    path = tmp_path / "map.chrono"
+    for content in (b"x", seed.randbytes(50_000), bytes(50_000)):
+        path.write_bytes(content)
+        with pytest.raises(CorruptJournalError, match="too damaged"):
+            salvage(path, tmp_path / "new.chrono")
+        assert [file.name for file in tmp_path.iterdir()] == ["map.chrono"]
+
+
 def test_salvage_takes_what_is_readable(tmp_path: Path, seed: random.Random) -> None:
     """Whole pages are overwritten with junk: the rest is in the new file, and the report tells what is not."""
     path = tmp_path / "map.chrono"
