@@ -18,7 +18,7 @@ from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, read_meta, reco
 from chronomap.journal.opening import check_path
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
-from chronomap.journal.sqlite import SqliteJournal
+from chronomap.journal.sqlite import SqliteJournal, _check_codec
 from chronomap.journal.state import State
 
 GROUP: Final = 1_000
@@ -65,7 +65,7 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
 
     Raises:
         CorruptJournalError: If not even the tables can be found.
-        JournalOpenError: If ``path`` is not there, or ``new_path`` cannot be made.
+        JournalOpenError: If ``path`` is not there, another codec wrote it, or ``new_path`` cannot be made.
     """
     source, target = Path(os.path.realpath(path)), Path(os.path.realpath(new_path))
     check_path(source)
@@ -79,6 +79,7 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
         for table in ("records", "commits"):
             if not _is_there(connection, table):
                 raise CorruptJournalError(f"{source} is too damaged: its table {table} cannot be found")
+        _check_codec(_state(connection).codec or codec.name, codec, source)
         with SqliteJournal.open(target, durability="off", codec=codec) as journal:
             group: list[Commit] = []
             for commit in _commits(connection, codec, report):
