@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from chronomap import AsyncChronoMap, AsyncSnapshot, Change, ChronoMap
-from chronomap.cli.files import BadInput, iso
+from chronomap.cli.words import BadInput, iso
 
 Map = AsyncChronoMap[str, Any]
 Line = dict[str, Any]
