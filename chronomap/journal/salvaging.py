@@ -80,7 +80,7 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
             if not _is_there(connection, table):
                 raise CorruptJournalError(f"{source} is too damaged: its table {table} cannot be found")
         _check_codec(_state(connection).codec or codec.name, codec, source)
-        with SqliteJournal.open(target, durability="off", codec=codec) as journal:
+        with SqliteJournal.open(target, durability="normal", codec=codec) as journal:
             group: list[Commit] = []
             for commit in _commits(connection, codec, report):
                 group.append(commit)
