@@ -113,7 +113,7 @@ def _make(file: str, source: str, kind: str) -> int:
 
 
 def _add(file: str, source: str, kind: str) -> tuple[int, int]:
-    with _writable(file) if kind == "disk" else load(file) as cm:
+    with _writable(file, at_once=True) if kind == "disk" else load(file) as cm:
         before = cm.revision
         if kind_of(source) == "lines":
             add_lines(cm, source, bar=True)
@@ -125,7 +125,7 @@ def _add(file: str, source: str, kind: str) -> tuple[int, int]:
         return before, cm.revision
 
 
-def _writable(file: str, *, create: bool = False) -> Map:
+def _writable(file: str, *, create: bool = False, at_once: bool = False) -> Map:
     """A map on disk, this process being its owner."""
     new = create and not Path(file).exists()
     if not new:
@@ -134,7 +134,7 @@ def _writable(file: str, *, create: bool = False) -> Map:
         raise BadInput(f"{file} is named as saved maps are; name a map on disk otherwise, for example NAME.chrono")
     from chronomap.cli import journals  # noqa: PLC0415 - needs the extras of maps on disk
 
-    cm = journals.own(file, create=create)
+    cm = journals.own(file, create=create, at_once=at_once)
     if new:
         say(f"{file}: made a new map")
     return cm

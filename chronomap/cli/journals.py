@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from chronomap import Change, ChronoMap, ChronoMapError, ChronoMapValueError, JournalError, LaggedError
 from chronomap.cli.words import BadInput, Map, progress_bar, reported, shown
@@ -174,10 +174,11 @@ def read(path: str, *, bar: bool = False) -> Map:
     return cm
 
 
-def own(path: str, *, create: bool = False) -> Map:
-    """The map in a file, to be written to by this process alone."""
+def own(path: str, *, create: bool = False, at_once: bool = False) -> Map:
+    """The map in a file, to be written to by this process alone; ``at_once``: all is safe when it is closed, not before."""
     with progress_bar("reading", shown_if=True) as progress:
-        return ChronoMap.open(path, codec=AnyCodec(), create=create, progress=progress)
+        durability: Literal["full", "normal"] = "normal" if at_once else "full"
+        return ChronoMap.open(path, codec=AnyCodec(), create=create, durability=durability, progress=progress)
 
 
 def numbers(path: str) -> dict[str, Any]:
