@@ -63,7 +63,7 @@ $(BIN)/python:
 
 # What the demo needs and no more, so that it starts soon after a clone.
 $(VENV)/.stamp-demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[cli]'
+	$(BIN)/python -m pip install --quiet --editable '.[cli,durable]'
 	touch $@
 
 # It brings all of the demo's too.

@@ -1,5 +1,10 @@
 """ChronoMap: a key-value map that keeps every version of every key, for asyncio, trio, threads and scripts."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from chronomap.aio import AsyncChronoMap, AsyncSnapshot, AsyncTransaction
 from chronomap.core.change import Change
 from chronomap.core.records import Version
@@ -17,12 +22,20 @@ from chronomap.errors import (
     ForkedError,
     FutureRevisionError,
     JournalError,
+    JournalInUseError,
+    JournalOpenError,
     LaggedError,
     MissingExtraError,
 )
 from chronomap.runtime.annotate import meta
 from chronomap.runtime.watch import ChangeStream, SyncChangeStream
 from chronomap.sync import ChronoMap, Snapshot, Transaction
+
+if TYPE_CHECKING:
+    from chronomap.journal.codec import ExactCodec as ExactCodec
+    from chronomap.journal.codec import UnsafePickleCodec as UnsafePickleCodec
+    from chronomap.journal.salvaging import salvage as salvage
+    from chronomap.journal.verifying import verify as verify
 
 __all__ = [
     "MISSING",
@@ -43,6 +56,8 @@ __all__ = [
     "ForkedError",
     "FutureRevisionError",
     "JournalError",
+    "JournalInUseError",
+    "JournalOpenError",
     "LaggedError",
     "MissingExtraError",
     "Retention",
@@ -52,3 +67,22 @@ __all__ = [
     "Version",
     "meta",
 ]
+
+_DURABLE = {
+    "ExactCodec": "chronomap.journal.codec",
+    "UnsafePickleCodec": "chronomap.journal.codec",
+    "salvage": "chronomap.journal.salvaging",
+    "verify": "chronomap.journal.verifying",
+}
+"""What needs the extra ``chronomap[durable]``: found when it is asked for, and so not in ``__all__``."""
+
+
+def __getattr__(name: str) -> Any:
+    """What needs an extra.
+
+    Raises:
+        MissingExtraError: If that is not installed.
+    """
+    if name not in _DURABLE:
+        raise AttributeError(f"module 'chronomap' has no attribute {name!r}")
+    return getattr(import_module(_DURABLE[name]), name)

@@ -1,4 +1,4 @@
-"""``chronomap demo``: eight years of a real project in one map, checked against git."""
+"""``chronomap demo``: eight years of a real project in one file, which survives a crash and is checked against git."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ import anyio.to_thread
 from rich.console import Console
 from rich.text import Text
 
+import chronomap
 from chronomap import AsyncChronoMap, AsyncSnapshot, Change, ChronoMap
-from chronomap.cli.files import BadInput, iso
+from chronomap.cli import storm
+from chronomap.cli.words import BadInput, iso
 
 Map = AsyncChronoMap[str, Any]
 Line = dict[str, Any]
+State = tuple[int, str]
+"""How many files there are, and a digest of them all."""
 
 LINES, TRUTH = "anyio-history.jsonl.gz", "anyio-truth.jsonl"
 README = "README.rst"
+ENOUGH = 3_000
+"""Writes after which the storm is ended."""
+
 WORKERS, STEPS = ("ada", "bob", "eve"), 2
 
 
@@ -48,7 +55,11 @@ class Demo:
         self.truth = [json.loads(line) for line in (data / TRUTH).read_text("utf-8").splitlines()]
         with gzip.open(self.source, "rt", encoding="utf-8") as file:
             self.lines: list[Line] = [json.loads(line) for line in file]
+        commits = [list(lines) for _, lines in groupby(self.lines, lambda line: line["commit"])]
+        self.instants = [[line for commit in group for line in commit] for _, group in groupby(commits, _second)]
+        self.last = {line["commit"]: instant[-1]["commit"] for instant in self.instants for line in instant}
         self.seed = seed
+        self.right = True
         self.console = Console(highlight=False, soft_wrap=True)
 
     def title(self, number: int, title: str, code: str) -> None:
@@ -62,23 +73,39 @@ class Demo:
 
     async def run(self) -> int:
         """Show everything; returns the exit code."""
-        async with AsyncChronoMap[str, Any]() as cm:
-            await self.load(cm)
-            await self.travel(cm)
-            await self.compare(cm)
-            await self.one_file(cm)
-            await self.rollback(cm)
-            await self.later(cm)
-            await self.live(cm)
-        return await self.prove()
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch, "anyio.chrono")
+            async with AsyncChronoMap[str, Any].open(path, durability="normal") as cm:
+                await self.load(cm, path)
+                await self.travel(cm)
+                await self.compare(cm)
+                await self.one_file(cm)
+                await self.rollback(cm)
+                await self.later(cm)
+                await self.live(cm)
+                before = cm.revision
+            acknowledged = await self.crash(path)
+            start = time.perf_counter()
+            async with AsyncChronoMap[str, Any].open(path) as cm:
+                took = time.perf_counter() - start
+                self.say(f"reopened in {took:.2f} s, at revision {cm.revision:,}")
+                self.survived(await storm.look(cm, before, acknowledged), len(acknowledged))
+                expected = await self.prove(cm)
+            await self.shuffle(Path(scratch, "shuffled.jsonl"), expected)
+        return 0 if self.right else 1
 
-    async def load(self, cm: Map) -> None:
+    async def load(self, cm: Map, path: Path) -> None:
         """Import the history."""
-        self.title(1, "Eight years of the repository of anyio, every commit", "await cm.import_changes(file)")
+        self.title(
+            1,
+            "Eight years of the repository of anyio, every commit, in a file",
+            'AsyncChronoMap.open("anyio.chrono")   await cm.import_changes(lines)',
+        )
         start = time.perf_counter()
         count = await cm.import_changes(self.source)
         took = time.perf_counter() - start
-        self.say(f"{count:,} changes in {cm.revision:,} commits, read in {took:.2f} s; {len(cm)} files are there today")
+        self.say(f"{count:,} changes in {cm.revision:,} commits, written to {path} in {took:.2f} s")
+        self.say(f"{len(cm)} files are there today")
 
     async def travel(self, cm: Map) -> None:
         """Look at the tree at a few instants."""
@@ -157,50 +184,67 @@ class Demo:
 
     # -- the proof -----------------------------------------------------------------------------------------------------
 
-    async def prove(self) -> int:
-        """Compare with git; 1 if anything differs."""
-        self.title(8, "Is it true? Every 50th commit against git's own tree", "await cm.at(revision=n)")
-        commits = [list(lines) for _, lines in groupby(self.lines, lambda line: line["commit"])]
-        instants = [[line for commit in group for line in commit] for _, group in groupby(commits, _second)]
-        async with AsyncChronoMap[str, Any]() as cm:
-            await cm.import_changes(self.source)
-            good = 0
-            for true in self.truth:
-                good += await _digest(await cm.at(revision=true["commit"])) == (true["files"], true["digest"])
-            total = len(self.truth)
-            self.verdict(f"{good} of {total} states match git", right=good == total)
-            # By timestamp, commits of the same second are one instant: what holds is what the last of them left.
-            last = {line["commit"]: instant[-1]["commit"] for instant in instants for line in instant}
-            expected = {
-                commit: (true["files"], true["digest"])
-                if commit == last[commit]
-                else await _digest(await cm.at(revision=last[commit]))
-                for true in self.truth
-                for commit in (true["commit"],)
-            }
+    async def crash(self, path: Path) -> list[storm.Write]:
+        """Kill a process that writes to the file; returns the writes that it had acknowledged."""
+        self.title(8, "kill -9, in the middle of a write storm", 'chronomap.verify("anyio.chrono")')
+        self.say(f"another process opens the file; {storm.TASKS} tasks and {storm.THREADS} threads write as fast as they can …")
+        acknowledged = await anyio.to_thread.run_sync(storm.rage, path, ENOUGH)
+        self.say((f"killed after {len(acknowledged):,} acknowledged writes", "bold red"))
+        report = await anyio.to_thread.run_sync(chronomap.verify, path)
+        self.verdict(
+            f"verify() looked at {report.records:,} records and found {len(report.problems)} problems", right=report.ok
+        )
+        return acknowledged
 
-        random.Random(self.seed).shuffle(instants)  # noqa: S311 - no secret
-        self.title(9, "And when history arrives in the wrong order?", "await cm.at(timestamp=t)")
-        with tempfile.TemporaryDirectory() as scratch:
-            shuffled = Path(scratch, "shuffled.jsonl")
-            order = {number: place for place, number in enumerate(dict.fromkeys(_numbers(instants)), 1)}
-            lines = [json.dumps(line | {"commit": order[line["commit"]]}) + "\n" for instant in instants for line in instant]
-            await anyio.Path(shuffled).write_text("".join(lines), "utf-8")
-            async with AsyncChronoMap[str, Any]() as cm:
-                await cm.import_changes(shuffled)
-                when = {line["commit"]: line["timestamp"] for line in self.lines}
-                again = 0
-                for commit, state in expected.items():
-                    again += await _digest(await cm.at(timestamp=when[commit])) == state
+    def survived(self, left: storm.Left, acknowledged: int) -> None:
+        """Tell what is left after the crash."""
+        self.verdict(
+            f"{acknowledged - left.lost:,} of {acknowledged:,} acknowledged writes are there",
+            right=not left.lost and acknowledged >= ENOUGH,
+        )
+        self.verdict(
+            f"in order, {'with' if left.holes else 'without'} holes; besides, {left.more} that nobody had been told of yet",
+            right=not left.holes,
+        )
+
+    async def prove(self, cm: Map) -> dict[int, State]:
+        """Compare the reopened map with git; returns what each commit's timestamp should show."""
+        self.title(9, "Is it true? Every 50th commit against git's own tree", "await cm.at(revision=n)")
+        good = 0
+        for true in self.truth:
+            good += await _digest(await cm.at(revision=true["commit"])) == (true["files"], true["digest"])
+        self.verdict(f"{good} of {len(self.truth)} states match git", right=good == len(self.truth))
+        # By timestamp, commits of the same second are one instant: what holds is what the last of them left.
+        return {
+            commit: (true["files"], true["digest"])
+            if commit == self.last[commit]
+            else await _digest(await cm.at(revision=self.last[commit]))
+            for true in self.truth
+            for commit in (true["commit"],)
+        }
+
+    async def shuffle(self, path: Path, expected: dict[int, State]) -> None:
+        """The same from history in the wrong order, in memory."""
+        random.Random(self.seed).shuffle(self.instants)  # noqa: S311 - no secret
+        self.title(10, "And when history arrives in the wrong order?", "await cm.at(timestamp=t)")
+        order = {number: place for place, number in enumerate(dict.fromkeys(_numbers(self.instants)), 1)}
+        lines = [json.dumps(line | {"commit": order[line["commit"]]}) + "\n" for instant in self.instants for line in instant]
+        await anyio.Path(path).write_text("".join(lines), "utf-8")
+        async with AsyncChronoMap[str, Any]() as cm:
+            await cm.import_changes(path)
+            when = {line["commit"]: line["timestamp"] for line in self.lines}
+            again = 0
+            for commit, state in expected.items():
+                again += await _digest(await cm.at(timestamp=when[commit])) == state
         self.say(f"the same commits, shuffled (--seed {self.seed}), then read by timestamp")
-        self.verdict(f"{again} of {total} states match git", right=again == total)
-        shared = sum(commit != last[commit] for commit in expected)
+        self.verdict(f"{again} of {len(expected)} states match git", right=again == len(expected))
+        shared = sum(commit != self.last[commit] for commit in expected)
         if shared:
             self.say((f"({shared} shares its second with a later commit: there, the later one is what holds)", "dim"))
-        return 0 if good == again == total else 1
 
     def verdict(self, text: str, *, right: bool) -> None:
         """Print a result."""
+        self.right = self.right and right
         self.say(("✓ " if right else "✗ ", "bold green" if right else "bold red"), (text, "bold"))
 
 
@@ -218,6 +262,6 @@ def _second(commit: list[Line]) -> Any:
     return commit[0]["timestamp"]
 
 
-async def _digest(snap: AsyncSnapshot[str, Any]) -> tuple[int, str]:
+async def _digest(snap: AsyncSnapshot[str, Any]) -> State:
     lines = sorted(f"{path}\t{file['sha']}\n" for path, file in await snap.items())
     return len(lines), hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,133 +1,57 @@
-"""What the commands read and write: files by their ending, keys, values and moments as a user types them."""
+"""Files of all kinds: what is in them is told by looking, and what shall be in them by their ending."""
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-from chronomap import ChronoMap, ChronoMapError, Snapshot
-
-Map = ChronoMap[Any, Any]
+from chronomap import ChronoMap, formats
+from chronomap.cli.words import BadInput, Map, progress_bar, reported
+from chronomap.core.store import Store
+from chronomap.core.view import View
 
 ENDINGS = ".json, .pkl, .pickle (saved maps), .jsonl, .jsonl.gz (change lines)"
-
-
-class BadInput(Exception):  # noqa: N818 - it is the user's input that is bad
-    """What the user gave cannot be used; the message says what to do."""
-
-
-class Nothing(Exception):  # noqa: N818 - an answer, not a failure
-    """There is nothing to show."""
-
-
-class Moment(NamedTuple):
-    """An instant or a revision; the other is None."""
-
-    timestamp: float | None
-    revision: int | None
-
-
-def moment(text: str) -> Moment:
-    """``rN``, seconds since the epoch, or ISO 8601 text."""
-    if re.fullmatch(r"r\d+", text, re.ASCII):
-        return Moment(None, int(text[1:]))
-    return Moment(instant(text), None)
-
-
-def instant(text: str) -> float:
-    """Seconds since the epoch, or ISO 8601 text (UTC if it names no offset)."""
-    try:
-        number = float(text)
-    except ValueError:
-        pass
-    else:
-        if not re.fullmatch(r"\d{8}", text):  # 20251021 is a date: basic ISO 8601
-            return number
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadInput(
-            f"{text!r} is no moment: write ISO 8601 (2025-10-21T12:00:00Z), epoch seconds, or rN for a revision"
-        ) from None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-
-
-def iso(timestamp: float) -> str:
-    """A timestamp for people; the number itself if no calendar has it."""
-    try:
-        return datetime.fromtimestamp(timestamp, UTC).isoformat().replace("+00:00", "Z")
-    except (OverflowError, OSError, ValueError):
-        return repr(timestamp)
-
-
-def pin(cm: Map, when: str) -> Snapshot[Any, Any]:
-    """The map at a moment."""
-    timestamp, revision = moment(when)
-    return cm.at(timestamp, revision=revision)
-
-
-def value_of(text: str) -> Any:
-    """JSON, or else the text itself; nothing is evaluated."""
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return text
-
-
-def key_of(text: str, *, as_json: bool = False) -> Any:
-    """The text, or what it means as JSON (a list stands for a tuple)."""
-    if not as_json:
-        return text
-    try:
-        return _tuples(json.loads(text, parse_constant=_refuse))
-    except (ValueError, RecursionError):
-        raise BadInput(f'the key {text!r} is not JSON; write text as "text" with --json-key') from None
-
-
-def _tuples(plain: Any) -> Any:
-    if isinstance(plain, list):
-        return tuple(_tuples(part) for part in plain)
-    if isinstance(plain, dict):
-        raise BadInput("an object cannot be a key; use text, a number, or a list of them")
-    return plain
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
-
-
-def as_json(value: Any) -> str:
-    """One line of JSON; what JSON cannot say appears as its repr."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=repr)
-        return text if text.isprintable() else json.dumps(value, default=repr)
-    except (TypeError, ValueError, RecursionError):
-        return json.dumps(repr(value))
-
-
-def shown(value: Any) -> str:
-    """A key, or a value on its own line: text as it is unless it would garble the output, all else as JSON."""
-    if not isinstance(value, str):
-        return as_json(value)
-    return value if value.isprintable() else json.dumps(value)
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
+SQLITE = b"SQLite format 3\0"
 
 
 def kind_of(path: str) -> str:
-    """json, pickle or lines, by the ending; standard input and output carry change lines."""
+    """What a file is: "disk" (a map on disk), whatever its name; "json", "pickle" or "lines", by the ending, or else by sight.
+
+    Standard input and output (``-``) carry change lines. What is not there is what its ending says.
+
+    Never ask of a map that this process has open: on POSIX, closing any descriptor of a file gives up the locks on it.
+    """
+    head = _head(path)
+    if head.startswith(SQLITE):
+        return "disk"
+    kind = by_ending(path)
+    if kind is None and head:
+        kind = _at_sight(head)
+    if kind is not None:
+        return kind
+    insist_on(path)
+    if not head and Path(path).is_file():
+        return "disk"  # which says what is wrong with an empty file
+    raise BadInput(
+        f"cannot tell what {path} holds: it is no map on disk (if it was one, see chronomap verify); name others {ENDINGS}"
+    )
+
+
+def insist_on(path: str) -> None:
+    """Refuse a file that is not there."""
+    if path != "-" and not Path(path).exists():
+        raise BadInput(f"{path}: No such file or directory")
+    if Path(path).is_dir():
+        raise BadInput(f"{path or repr(path)} is a directory; give the name of a file in it")
+
+
+def by_ending(path: str) -> str | None:
+    """json, pickle or lines; None if the name does not say."""
     name = path.lower()
     if path == "-" or name.endswith((".jsonl", ".jsonl.gz")):
         return "lines"
@@ -135,13 +59,46 @@ def kind_of(path: str) -> str:
         return "json"
     if name.endswith((".pkl", ".pickle")):
         return "pickle"
-    raise BadInput(f"cannot tell what {path} holds; name it {ENDINGS}")
+    return None
+
+
+def _head(path: str) -> bytes:
+    try:
+        if path == "-" or not Path(path).is_file():
+            return b""
+        with Path(path).open("rb") as file:
+            return file.read(len(SQLITE))
+    except (OSError, ValueError):  # told when the file is opened
+        return b""
+
+
+def _at_sight(head: bytes) -> str | None:
+    if head.startswith((b"\x80", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")):  # of pickle, and of zlib
+        return "pickle"
+    text = head.lstrip()
+    return "lines" if text.startswith(b'{"commit"') else "json" if text.startswith(b"{") else None
+
+
+def on_disk(path: str) -> None:
+    """Refuse what is not a map on disk.
+
+    Raises:
+        BadInput: Also says how to make one of it.
+    """
+    insist_on(path)
+    if (kind := kind_of(path)) != "disk":
+        what = "change lines" if kind == "lines" else "a saved map"
+        raise BadInput(f"{path} is {what}; make a map on disk of it with: chronomap import NEW.chrono {path}")
 
 
 def load(path: str, *, bar: bool = False) -> Map:
-    """The map that a file holds."""
+    """The map that a file holds, to be read, and to be closed."""
     kind = kind_of(path)
     with reported(path):
+        if kind == "disk":
+            from chronomap.cli import journals  # noqa: PLC0415 - needs the extras of maps on disk
+
+            return journals.read(path, bar=bar)
         if kind == "json":
             return ChronoMap.load_json(path)
         if kind == "pickle":
@@ -157,9 +114,22 @@ def add_lines(cm: Map, path: str, *, bar: bool) -> int:
         return cm.import_changes(source, progress=progress)
 
 
+def saved_kind(path: str) -> str:
+    """What a file that is to be written shall be.
+
+    Raises:
+        BadInput: If it is, or would be, a map on disk: those are not saved to.
+    """
+    if _head(path).startswith(SQLITE):
+        raise BadInput(f"{path} is a map on disk, which nothing is saved over; give another name")
+    if (kind := by_ending(path)) is None:
+        raise BadInput(f"what is written is named {ENDINGS}, not {path}; to make a map on disk: chronomap import {path} FILE")
+    return kind
+
+
 def save(cm: Map, path: str, *, bar: bool = False) -> None:
     """Write a map to a file of the kind its name says (``-``: change lines to standard output)."""
-    kind = kind_of(path)
+    kind = saved_kind(path)
     with reported(path):
         if kind == "json":
             cm.save_json(path)
@@ -177,20 +147,6 @@ def save(cm: Map, path: str, *, bar: bool = False) -> None:
 
 
 @contextmanager
-def reported(path: str) -> Iterator[None]:
-    """Say which file it was that could not be used."""
-    try:
-        yield
-    except (BrokenPipeError, BadInput):
-        raise
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from error
-    except (ChronoMapError, ValueError, EOFError) as error:
-        message = str(error)
-        raise BadInput(message if path in message else f"{path}: {message}") from error
-
-
-@contextmanager
 def _spooled(path: str) -> Iterator[str]:
     if path != "-":
         yield path
@@ -203,12 +159,15 @@ def _spooled(path: str) -> Iterator[str]:
 
 
 @contextmanager
-def progress_bar(what: str, *, shown_if: bool) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Something to call with (done, total) that draws on standard error, or None if that is no terminal."""
-    if not shown_if or not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def contents(path: str) -> Iterator[View]:
+    """All that a file holds, as it stands: nothing that is due is committed."""
+    kind = kind_of(path)
+    if kind in ("json", "pickle"):
+        store = Store()
+        with reported(path):
+            formats.load(store, (formats.load_json if kind == "json" else formats.load_pickle)(Path(path)), time.time())
+        yield View(store, store.instant, store.revision)
+    else:
+        with load(path, bar=True) as cm:
+            cm._store.fold()
+            yield View(cm._store, cm._store.instant, cm.revision)

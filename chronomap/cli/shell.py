@@ -22,7 +22,9 @@ from prompt_toolkit.patch_stdout import patch_stdout
 
 from chronomap import Change, ChronoMap, ChronoMapError, Snapshot, SyncChangeStream
 from chronomap.cli import NOTHING, OK, USAGE
-from chronomap.cli.files import BadInput, Nothing, as_json, instant, iso, load, pin, save, shown, value_of
+from chronomap.cli.console import say
+from chronomap.cli.files import by_ending, kind_of, load, save
+from chronomap.cli.words import BadInput, Nothing, as_json, instant, iso, pin, shown, value_of
 
 HELP = """\
 put KEY VALUE [--at WHEN] [--ttl SECONDS]   VALUE is JSON, or else text
@@ -53,15 +55,33 @@ class Done(Exception):  # noqa: N818 - the user wants to leave
 class Shell:
     """One session: a map, where in time its reads are, and what is remembered."""
 
-    def __init__(self, file: str | None = None) -> None:
+    def __init__(self, file: str | None = None, *, read_only: bool = False) -> None:
         self.file = file
-        self.cm: ChronoMap[Any, Any] = load(file) if file is not None and (file == "-" or Path(file).exists()) else ChronoMap()
+        self.read_only = read_only
+        self.cm: ChronoMap[Any, Any] = ChronoMap() if file is None else self._open(file)
         self.then: Snapshot[Any, Any] | None = None
         self.snapshots: dict[str, Snapshot[Any, Any]] = {}
         self.code = OK
         self._saved = self.cm.revision
         self._stream: SyncChangeStream[Any, Any] | None = None
         self._thread: threading.Thread | None = None
+
+    def _open(self, file: str) -> ChronoMap[Any, Any]:
+        """The map in a file, made if it is not there: on disk, or in memory if it is named as what ``save`` writes."""
+        if file != "-" and not Path(file).exists():
+            if by_ending(file) is not None:
+                return ChronoMap()
+            if self.read_only:
+                raise BadInput(f"{file}: No such file or directory")
+        elif self.read_only or kind_of(file) != "disk":
+            return load(file, bar=True)
+        from chronomap.cli import journals  # noqa: PLC0415 - needs the extras of maps on disk
+
+        new = not Path(file).exists()
+        cm = journals.own(file, create=new)
+        if new:
+            say(f"{file}: made a new map; every write is on the disk at once")
+        return cm
 
     @property
     def reads(self) -> ChronoMap[Any, Any] | Snapshot[Any, Any]:
@@ -78,7 +98,7 @@ class Shell:
                     self.execute(line.strip())
                 except Done:
                     break
-            if interactive and self.cm.revision != self._saved:
+            if interactive and not self.cm.durable and self.cm.revision != self._saved:
                 self.out("changes since the last save are gone; next time, save FILE first")
         return OK if interactive else self.code
 
@@ -292,16 +312,35 @@ class Shell:
         file = rest or self.file
         if not file:
             raise BadInput("save FILE")
+        if self._is_open(file):
+            raise BadInput(f"{file} is a map on disk, and every write is there already; save NAME.json makes a copy")
         save(self.cm, file)
-        self.file, self._saved = file, self.cm.revision
+        if not self.cm.durable:
+            self.file, self._saved = file, self.cm.revision
 
     def do_load(self, rest: str) -> None:
         """FILE."""
         (file,) = _words(rest, 1, "load FILE")
-        new = load(file)
+        if self._is_open(file):
+            if not self.read_only:
+                raise BadInput(f"{file} is open already")
+            self.cm_close()  # before anybody looks into it: see kind_of
+            self.cm = ChronoMap()
+        if file != "-" and not Path(file).exists():
+            raise BadInput(f"{file}: No such file or directory")
+        new = self._open(file)
         self.cm_close()
         self.cm, self.file, self.then, self._saved = new, file, None, new.revision
         self.snapshots.clear()
+
+    def _is_open(self, file: str) -> bool:
+        """Whether it is the file that the present map is kept in."""
+        if not self.cm.durable or self.file is None or file == "-":
+            return False
+        try:
+            return Path(file).samefile(self.file)
+        except OSError:
+            return False
 
     def do_help(self, _: str) -> None:
         """List the commands."""

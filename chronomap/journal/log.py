@@ -181,7 +181,7 @@ def first_id_after(connection: Any, revision: int, last: int) -> int:
 def walk(connection: Any, codec: Codec, after: int, newest: int, last: int) -> Iterator[Commit]:
     """The commits after a revision, each checked as a whole before it is given out."""
     pace = Pace(connection, after, newest)
-    first = first_id_after(connection, after, last)
+    first = first_id_after(connection, after, last) if after else 1  # from the start nothing is looked for, nor met too early
     records: list[Record] = []
     given = 0
 

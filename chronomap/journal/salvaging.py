@@ -21,7 +21,7 @@ from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, read_meta, reco
 from chronomap.journal.opening import check_path, create
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
-from chronomap.journal.sqlite import SqliteJournal
+from chronomap.journal.sqlite import SqliteJournal, _check_codec
 from chronomap.journal.state import State
 
 GROUP: Final = 1_000
@@ -72,7 +72,7 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
 
     Raises:
         CorruptJournalError: If nothing of a journal can be found.
-        JournalOpenError: If ``path`` is not there, or ``new_path`` cannot be made.
+        JournalOpenError: If ``path`` is not there, another codec wrote it, or ``new_path`` cannot be made.
     """
     source, target = Path(os.path.realpath(path)), Path(os.path.realpath(new_path))
     check_path(source)
@@ -80,23 +80,22 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
         raise ChronoMapError(f"{target} is there already; salvage into a new file")
     codec = codec or ExactCodec()
     report = Salvage()
-    with (
-        _readable(source, target.parent) as connection,
-        SqliteJournal.open(target, durability="off", codec=codec) as journal,
-    ):
-        group: list[Commit] = []
-        for commit in _commits(connection, codec, report):
-            group.append(commit)
-            if len(group) == GROUP:
-                journal.append(group)
-                group = []
-        journal.append(group)
-        with journal._writing("noting what was pruned") as state:
-            for text, cut in _cuts(connection):
-                journal._remover.note(state, text, cut)
-            known = _state(connection)
-            state.complete_since = max(known.complete_since, *report.incomplete, 0)
-            state.pruned_to = max(known.pruned_to, state.pruned_to, *report.incomplete)
+    with _readable(source, target.parent) as connection:
+        _check_codec(_state(connection).codec or codec.name, codec, source)
+        with SqliteJournal.open(target, durability="normal", codec=codec) as journal:
+            group: list[Commit] = []
+            for commit in _commits(connection, codec, report):
+                group.append(commit)
+                if len(group) == GROUP:
+                    journal.append(group)
+                    group = []
+            journal.append(group)
+            with journal._writing("noting what was pruned") as state:
+                for text, cut in _cuts(connection):
+                    journal._remover.note(state, text, cut)
+                known = _state(connection)
+                state.complete_since = max(known.complete_since, *report.incomplete, 0)
+                state.pruned_to = max(known.pruned_to, state.pruned_to, *report.incomplete)
     return report
 
 

@@ -14,6 +14,7 @@ from chronomap.journal.codec import Codec, ExactCodec
 from chronomap.journal.loading import read_cuts
 from chronomap.journal.log import walk
 from chronomap.journal.opening import connect, translated
+from chronomap.journal.sqlite import _check_codec
 from chronomap.journal.state import State
 
 MOST: Final = 100
@@ -67,7 +68,7 @@ def verify(path: str | os.PathLike[str], codec: Codec | None = None) -> Report:
     It may be open elsewhere: what is looked at is the file as of one moment. Nothing is written.
 
     Raises:
-        JournalOpenError: If it is not a journal at all.
+        JournalOpenError: If it is not a journal at all, or another codec wrote it.
     """
     real = Path(os.path.realpath(path))
     report = Report(str(real))
@@ -79,6 +80,7 @@ def verify(path: str | os.PathLike[str], codec: Codec | None = None) -> Report:
         _note(report, lambda: _state(connection, state))
         report.revision = state.revision
         if state.codec:
+            _check_codec(state.codec, codec or ExactCodec(), real)
             _note(report, lambda: _log(connection, codec or ExactCodec(), state, report))
             _note(report, lambda: _index(connection, state, report))
     return report

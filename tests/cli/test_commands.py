@@ -71,11 +71,12 @@ def test_get(saved: str, capsys: pytest.CaptureFixture[str], arguments: list[str
         (["get", "MAP", "[", "--json-key"], 2, "is not JSON"),
         (["get", "MAP", "{}", "--json-key"], 2, "an object cannot be a key"),
         (["get", "nowhere.json", "name"], 2, "nowhere.json: No such file"),
-        (["get", "map.txt", "name"], 2, "cannot tell what map.txt holds"),
+        (["get", "map.txt", "name"], 2, "map.txt: No such file"),
         (["get", "MAP"], 2, "Missing argument"),
         (["nonsense"], 2, "No such command"),
         (["export", "MAP", "/nowhere/out.json"], 2, "/nowhere/out.json"),
-        (["import", "MAP", "--into", "out.jsonl"], 2, "import writes a saved map"),
+        (["export", "MAP", "out.chrono"], 2, "to make a map on disk: chronomap import out.chrono"),
+        (["import", "out.jsonl", "MAP"], 2, "import makes a map"),
         (["demo", "--data", "/nowhere"], 2, "--data DIR"),
     ],
 )
@@ -149,7 +150,7 @@ def test_export_and_import(saved: str, tmp_path: Path, capsys: pytest.CaptureFix
     """Every format brings back the same states."""
     exported, again = str(tmp_path / name), str(tmp_path / "again.json")
     assert out(capsys, "export", saved, exported) == ""
-    assert out(capsys, "import", exported, "--into", again) == ""
+    assert out(capsys, "import", again, exported) == ""
     for when in ("150", "250", "350", "450"):
         assert out(capsys, "at", saved, when) == out(capsys, "at", again, when)
 
@@ -175,7 +176,7 @@ def test_change_lines_through_a_pipe(saved: str, tmp_path: Path) -> None:
     got = subprocess.run([*MODULE, "get", "-", "name"], input=lines, capture_output=True, check=True)
     assert got.stdout == b"eve\n"
     into = str(tmp_path / "piped.pkl")
-    subprocess.run([*MODULE, "import", "-", "--into", into], input=lines, capture_output=True, check=True)
+    subprocess.run([*MODULE, "import", into, "-"], input=lines, capture_output=True, check=True)
     assert main(["get", into, "name"]) == 0
 
 
