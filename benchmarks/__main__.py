@@ -80,7 +80,7 @@ def main() -> int:
     how = f"{count} interleaved rounds{', quick' if given.quick else ''}"
     print(report.text(comparisons, how))
     write(comparisons, how, given.name)
-    return 0 if all(it.reached for comparison in comparisons for it in report.verdicts(comparison)) else 1
+    return 0 if all(it.reached is not False for comparison in comparisons for it in report.verdicts(comparison)) else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The environments that the sides run in, made when first needed and again when what they hold changes.
 
 The peer is called ``chronomap`` too, so it has an environment of its own and nothing else is in there. What only the
-comparison needs is in a third one, so that nobody who develops ChronoMap has to install it.
+comparison needs is in others, so that nobody who develops ChronoMap has to install it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,24 @@ PACKAGES: Final = {
         "matplotlib==3.11.2",  # for the plot
         "pykka==4.5.0",
     ),
+    "disk": (
+        "aiosqlite==0.22.1",
+        "hiredis==3.5.0",  # what makes redis fast
+        "redis==8.1.0",
+    ),
 }
 """Exact versions: a figure that others are to repeat must say of what it is."""
 
 LIBRARIES: Final = frozenset({"aiocache", "cachetools.TTLCache", "diskcache", "janus", "pykka actor"})
 """The sides that need the third environment. What the standard library or anyio can do runs in ours."""
 
+ON_DISK: Final = frozenset({"aiosqlite", "Redis"})
+"""The sides that need the fourth: what else writes to a disk and is awaited. What apsw can do runs in ours."""
+
 
 def environment(side: str) -> str:
     """Where a side runs."""
-    return "peer" if side == "peer" else "libraries" if side in LIBRARIES else "ours"
+    return "peer" if side == "peer" else "libraries" if side in LIBRARIES else "disk" if side in ON_DISK else "ours"
 
 
 def python(name: str) -> Path:

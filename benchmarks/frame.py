@@ -57,6 +57,10 @@ SCALES: Final = {
 }
 
 
+class NotHereError(Exception):
+    """This machine cannot run a side: a scenario raises it, and its text stands in the table where the figures would."""
+
+
 class Meter:
     """Takes the figures of one scenario on one side.
 

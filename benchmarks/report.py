@@ -24,7 +24,7 @@ class Verdict:
         wanted: At least that ratio; for a ceiling, at most that figure.
         got: Of the medians.
         rounds: The same in each round.
-        reached: None if it was not measured.
+        reached: None if this machine cannot run what it is to be compared with.
     """
 
     scenario: str
@@ -36,7 +36,7 @@ class Verdict:
     multiple: float
     lowest: float
     highest: float
-    reached: bool
+    reached: bool | None
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:
@@ -57,6 +57,8 @@ def verdict(comparison: Comparison, want: Wanted | Ceiling) -> Verdict:
         wanted = f"{want.ratio:,g}"
         others = [figures.get(want.at_case or want.case, {}).get(side, []) for side in want.against]
         least = want.ratio
+    if absent := [] if isinstance(want, Ceiling) else [side for side in want.against if side in comparison.absent]:
+        return Verdict(name, want.case, against, wanted, comparison.absent[absent[0]], "", 0.0, 0.0, 0.0, reached=None)
     if not ours or not all(others):
         return Verdict(name, want.case, against, wanted, "not measured", "", 0.0, 0.0, 0.0, reached=False)
     got = min(map(statistics.median, others)) / statistics.median(ours)
@@ -118,7 +120,7 @@ def verdict_table(found: list[Verdict]) -> str:
     """What is wanted and what was reached."""
     rows = [["scenario", "case", "against", "wanted", "got", "rounds", ""]]
     for it in found:
-        mark = "ok" if it.reached else "MISSED"
+        mark = "" if it.reached is None else "ok" if it.reached else "MISSED"
         rows.append([it.scenario, it.case, it.against, it.wanted, it.got, it.rounds, mark])
     return table(rows)
 
@@ -133,7 +135,7 @@ def figures_table(comparison: Comparison) -> str:
         for side in others:
             theirs = figures.get(side)
             if theirs is None:
-                row.append("")
+                row.append(comparison.absent.get(side, ""))
                 continue
             ratio = f" ×{number(statistics.median(theirs) / statistics.median(mine))}" if mine else ""  # noqa: RUF001
             row.append(spread(unit, theirs) + ratio)
@@ -149,7 +151,7 @@ def machine() -> str:
 def text(comparisons: list[Comparison], how: str) -> str:
     """Everything, as Markdown."""
     found = [it for comparison in comparisons for it in verdicts(comparison)]
-    reached = sum(it.reached for it in found)
+    reached = sum(it.reached is True for it in found)
     packages = ", ".join(package for among in PACKAGES.values() for package in among if "matplotlib" not in package)
     parts = [
         "# ChronoMap beside others",
@@ -180,6 +182,7 @@ def data(comparisons: list[Comparison], how: str) -> dict[str, Any]:
                 "pinned": comparison.pinned,
                 "unit": comparison.scenario.unit,
                 "figures": comparison.figures,
+                "absent": comparison.absent,
             }
             for comparison in comparisons
         ],

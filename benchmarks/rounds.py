@@ -23,20 +23,27 @@ TIMEOUT: Final = 300
 
 @dataclass
 class Comparison:
-    """What the rounds found for one scenario: ``figures[case][side]`` has one figure a round."""
+    """What the rounds found for one scenario: ``figures[case][side]`` has one figure a round.
+
+    ``absent[side]`` says why this machine cannot run a side.
+    """
 
     scenario: Scenario
     sides: tuple[str, ...]
     pinned: bool
     figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The scenario's name, and whether it was pinned."""
         return f"{self.scenario.name}, one CPU" if self.pinned else self.scenario.name
 
-    def add(self, side: str, found: dict[str, float]) -> None:
-        """Take in what one worker found."""
+    def add(self, side: str, found: dict[str, float] | str) -> None:
+        """Take in what one worker found, or why it found nothing."""
+        if isinstance(found, str):
+            self.absent[side] = found
+            return
         for case, figure in found.items():
             self.figures.setdefault(case, {}).setdefault(side, []).append(figure)
 
@@ -63,7 +70,8 @@ def run(comparisons: list[Comparison], rounds: int, scale: str) -> None:
             # Nobody always goes first, onto a machine that is still busy with what came before.
             first = turn % len(comparison.sides)
             for side in comparison.sides[first:] + comparison.sides[:first]:
-                comparison.add(side, measure(comparison, side, scale))
+                if side not in comparison.absent:
+                    comparison.add(side, measure(comparison, side, scale))
     tell("")
 
 
@@ -73,8 +81,11 @@ def tell(progress: str) -> None:
         print(f"\r{progress:<79}", end="" if progress else "\r", file=sys.stderr, flush=True)
 
 
-def measure(comparison: Comparison, side: str, scale: str) -> dict[str, float]:
-    """The figures of one worker; none if it failed, which is told and makes the verdicts that need them fail."""
+def measure(comparison: Comparison, side: str, scale: str) -> dict[str, float] | str:
+    """The figures of one worker; none if it failed, which is told and makes the verdicts that need them fail.
+
+    Or why there can be none.
+    """
     command = [str(python(environment(side))), "-I", str(HERE / "worker.py"), comparison.scenario.name, side, scale]
     with tempfile.TemporaryDirectory() as elsewhere:  # so that nothing is imported from where this was started
         try:
@@ -89,5 +100,5 @@ def measure(comparison: Comparison, side: str, scale: str) -> dict[str, float]:
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             print(f"\n{comparison.scenario.name} failed on {side}: {error}", error.stderr, sep="\n", file=sys.stderr)
             return {}
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, float] | str = json.loads(done.stdout)
     return found

@@ -1,5 +1,7 @@
 """Measures one scenario on one side, in the environment that runs it, and prints the figures as JSON.
 
+If the machine cannot run that side, it prints why: a text instead of the figures.
+
 ``python -I benchmarks/worker.py SCENARIO SIDE SCALE [pinned]``
 """
 
@@ -18,7 +20,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.environments import PEER_VERSION, ROOT, environment
-from benchmarks.frame import SCALES, SCENARIOS, Meter, Scenario
+from benchmarks.frame import SCALES, SCENARIOS, Meter, NotHereError, Scenario
 
 
 def measure(scenario: Scenario, meter: Meter) -> dict[str, float]:
@@ -60,7 +62,11 @@ def main() -> None:
     name, side, scale, *pinned = sys.argv[1:]
     if pinned:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    print(json.dumps(measure(SCENARIOS[name], Meter(side, SCALES[scale]))))
+    try:
+        found: dict[str, float] | str = measure(SCENARIOS[name], Meter(side, SCALES[scale]))
+    except NotHereError as error:
+        found = str(error)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

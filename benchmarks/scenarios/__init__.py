@@ -2,6 +2,9 @@
 
 from benchmarks.scenarios import (
     bridge,
+    durable_open,
+    durable_put,
+    durable_read,
     expiry,
     fanout,
     files,
@@ -22,6 +25,9 @@ from benchmarks.scenarios import (
 
 __all__ = [
     "bridge",
+    "durable_open",
+    "durable_put",
+    "durable_read",
     "expiry",
     "fanout",
     "files",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import benchmarks.scenarios  # noqa: F401 - fills SCENARIOS
+from benchmarks.disk import MOUNTS, file_system
 from benchmarks.environments import environment
 from benchmarks.frame import SCALES, SCENARIOS, Ceiling, Meter, Scenario, Wanted, scenario
 from benchmarks.report import text, verdicts
@@ -55,6 +58,26 @@ def test_verdicts() -> None:
     assert [it.got for it in verdicts(found)] == ["1.90", "3.00", "1.00", "not measured"]
     assert "2 of 4 reached" in text([found], "made up")
     assert verdicts(Comparison(its, its.sides, pinned=True)) == []
+
+
+def test_side_that_cannot_run_here() -> None:
+    """It is said why, where its figures would be and where something is wanted of it, and nothing is missed."""
+    its = Scenario("made-up", nothing, ("ours", "server"), (Wanted("a", ("server",), 2),))
+    found = Comparison(its, its.sides, pinned=False)
+    found.add("ours", {"a": 1_000.0})
+    found.add("server", "no server here")
+    assert [(it.reached, it.got) for it in verdicts(found)] == [(None, "no server here")]
+    told = text([found], "made up")
+    assert "0 of 1 reached" in told
+    assert "MISSED" not in told
+    assert told.count("no server here") == 2
+
+
+@pytest.mark.skipif(not MOUNTS.exists(), reason="only Linux tells")
+def test_file_system() -> None:
+    """It is that of the mount nearest above."""
+    assert file_system(Path("/proc/self")) == "proc"
+    assert file_system(Path("/")) not in {"", "proc"}
 
 
 def test_two_scenarios_cannot_share_a_name() -> None:
