@@ -86,13 +86,23 @@ class Port:
         """What makes tickets: each may be awaited by a task of this loop, once, until ``wake``."""
         return self._native.create_future if self._asyncio else TrioTicket
 
+    @property
+    def wakes_anywhere(self) -> bool:
+        """Whether ``wake`` may be called by whatever runs on the loop's thread, and not only by the loop itself."""
+        return self._asyncio
+
     def wake(self, tickets: Iterable[Any]) -> None:
-        """End the waits of some tickets; call it on the loop itself."""
-        for ticket in tickets:
-            if not self._asyncio:
+        """End the waits of some tickets; call it on the loop itself. If that has ended, nobody is left to be woken."""
+        if not self._asyncio:
+            for ticket in tickets:
                 ticket.ring()
-            elif not ticket.done():
-                ticket.set_result(None)
+            return
+        try:
+            for ticket in tickets:
+                if not ticket.done():
+                    ticket.set_result(None)
+        except RuntimeError:  # "Event loop is closed"
+            return
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Any:
         """Start a background task outside any task group; call it on the loop itself. The task ends with its loop."""

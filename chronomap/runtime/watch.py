@@ -102,24 +102,24 @@ class _Stream(Generic[K, V]):
         """Enter a ticket where a writer finds it; False if there is something to read, or nothing more to come."""
         if self._ticket is not None:
             raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
-        gate, watcher = self._gate, self._cursor.watcher
+        gate, cursor = self._gate, self._cursor
         assert gate is not None  # noqa: S101 - the caller's first step
         self._ticket = ticket
-        if watcher is None:
+        if (watcher := cursor.watcher) is None:
             gate.sleepers[ticket] = None
+            asleep = not cursor.behind
         else:
             watcher.who = (gate, ticket)
             gate.others[ticket] = None
             self._owner.store.interest.wait(watcher)
-        asleep = self._cursor.fall_asleep()
+            asleep = cursor.fall_asleep()
         if self._hopes:
             self._fulfil()
         return asleep and not (self._closed or self._owner.closed)
 
     def _leave(self) -> None:
         """Take the ticket back."""
-        ticket, self._ticket = self._ticket, None
-        gate = self._gate
+        gate, ticket, self._ticket = self._gate, self._ticket, None
         assert gate is not None  # noqa: S101 - it was entered there
         if self._cursor.watcher is None:
             gate.sleepers.pop(ticket, None)
@@ -189,7 +189,20 @@ class ChangeStream(_Stream[K, V]):
         if self._budget < 0:
             await self._breathe()
         change: Any = self._cursor.next()
-        if change is None or change is PAUSE:
+        while change is None:  # as in `_more`, written out: each await in between costs every wake of every watcher
+            if self._new_ticket is None:
+                self._come_to_this_loop()
+            ticket = self._new_ticket()
+            try:
+                if self._enter(ticket):
+                    await ticket
+            finally:
+                if self._ticket is ticket:
+                    self._leave()
+            if (self._closed or self._owner.closed) and not self._open:
+                raise StopAsyncIteration
+            change = self._cursor.next()
+        if change is PAUSE:
             change = await self._more(self._cursor.next, change)
         if self._hopes:
             self._fulfil()
@@ -200,7 +213,6 @@ class ChangeStream(_Stream[K, V]):
             if found is PAUSE:
                 await self._breathe()
             else:
-                # Written out here and not a method: each await in between costs every wake of every watcher.
                 if self._new_ticket is None:
                     self._come_to_this_loop()
                 ticket = self._new_ticket()

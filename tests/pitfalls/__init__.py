@@ -18,6 +18,8 @@ Each row: its number, what happened elsewhere, and the tests, some of which stan
 
     - tests/pitfalls/test_cancellation.py::test_a_cancelled_watcher_loses_nothing
     - tests/pitfalls/test_cancellation.py::test_a_natively_cancelled_watcher_loses_nothing
+    - tests/pitfalls/test_cancellation.py::test_a_watcher_cancelled_within_a_commit_loses_nothing
+    - tests/pitfalls/test_cancellation.py::test_a_watcher_natively_cancelled_within_a_commit
     - tests/runtime/test_owner.py::test_cancellation_is_noticed_in_a_tight_loop
 4   A bridge's future never resolves after the loop stopped (cpython#105836, anyio#575, #1011)
 

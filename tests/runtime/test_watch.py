@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from typing import Any
@@ -22,6 +23,7 @@ from chronomap import (
     LaggedError,
 )
 from chronomap.core.feed import SLACK
+from chronomap.runtime.gates import FEW
 from chronomap.testing import ManualClock
 
 LONG = 10
@@ -144,6 +146,35 @@ async def test_a_commit_is_whole() -> None:
         await anext(commits)
     await cm.put_many({"d": 1, "e": 2})
     assert [change.key for change in await anext(commits)] == ["d", "e"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("choice", [{}, {"key": "k"}, {"prefix": "k"}])
+@pytest.mark.parametrize("watchers", [1, 2, 3, 20])
+async def test_few_are_woken_at_once(anyio_backend: Any, choice: dict[str, Any], watchers: int) -> None:
+    """On asyncio one or two watchers on the writer's loop have a change a turn after it, more of them two turns after it."""
+    if anyio_backend[0] != "asyncio":
+        pytest.skip("how many turns it takes is promised nowhere else")
+    cm = AsyncChronoMap[str, int]()
+    seen: dict[Any, int] = {}
+
+    async def read(stream: Any) -> None:
+        async for change in stream:
+            seen[stream] = change.revision
+
+    async with anyio.create_task_group() as group:
+        streams = [cm.watch(**choice) for _ in range(watchers)]
+        for stream in streams:
+            group.start_soon(read, stream)
+        await anyio.wait_all_tasks_blocked()
+        for revision in range(1, 4):
+            await cm.put("k", revision)
+            for _ in range(1 if watchers <= FEW else 2):
+                await asyncio.sleep(0)
+            assert [seen.get(stream) for stream in streams] == [revision] * watchers
+            await anyio.wait_all_tasks_blocked()
+        for stream in streams:
+            stream.close()
 
 
 @pytest.mark.anyio
