@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,14 @@ from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View, all_keys, differences
 from chronomap.durable import AsyncDurable
-from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError, NotResidentError
+from chronomap.errors import (
+    ChronoMapError,
+    ChronoMapKeyError,
+    ChronoMapTypeError,
+    ConflictError,
+    JournalError,
+    NotResidentError,
+)
 from chronomap.face import (
     ATTEMPTS,
     Choose,
@@ -380,7 +388,8 @@ class AsyncChronoMap(_AsyncReads[K, V], AsyncDurable[K, V]):
     async def _begin(self) -> None:
         self._serve()
         self._service.ensure()
-        await self._do(self._store.begin)  # what fell due while the file was closed
+        with suppress(JournalError):  # then the map can be read all the same, and says that it is read-only
+            await self._do(self._store.begin)  # what fell due while the file was closed
 
     async def __aenter__(self) -> Self:
         self._check_open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
@@ -19,7 +19,7 @@ from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View, differences
 from chronomap.durable import SyncDurable
-from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError
+from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError, JournalError
 from chronomap.face import (
     ATTEMPTS,
     Choose,
@@ -284,7 +284,8 @@ class ChronoMap(_Reads[K, V], SyncDurable[K, V]):
 
     def _begin(self) -> None:
         self._reap()
-        self._do(self._store.begin)  # what fell due while the file was closed
+        with suppress(JournalError):  # then the map can be read all the same, and says that it is read-only
+            self._do(self._store.begin)  # what fell due while the file was closed
 
     def __enter__(self) -> Self:
         self._check_open()

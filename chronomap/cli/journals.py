@@ -25,7 +25,7 @@ from chronomap.journal import ExactCodec, SqliteJournal
 from chronomap.journal.codec import encode_key
 from chronomap.journal.extras import apsw
 from chronomap.journal.log import COLUMNS, damaged, is_whole, record_of
-from chronomap.journal.opening import connect, pragma, remove, settle, translated
+from chronomap.journal.opening import connect, leave_as_found, pragma, remove, settle, translated
 from chronomap.journal.ownership import Ownership
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import FORMAT
@@ -156,10 +156,7 @@ class ReadingJournal(SqliteJournal):
     def close(self) -> None:
         """Leave the file as it was found: alone, unless somebody has it open or had no time to close it."""
         if not self._closed and self._pid == os.getpid():
-            beside = [self.path.with_name(self.path.name + suffix) for suffix in ("-owner", "-wal")]
-            with suppress(OSError):
-                if not beside[0].exists() and not beside[1].stat().st_size:
-                    self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            leave_as_found(self._connection, self.path)
         super().close()
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from chronomap.errors import CorruptJournalError, JournalError, JournalOpenError
 from chronomap.journal import schema
 from chronomap.journal.extras import apsw
+from chronomap.journal.ownership import SUFFIX
 from chronomap.journal.state import State
 
 NEW: Final = "-new"
@@ -84,6 +85,12 @@ def set_up(connection: apsw.Connection, durability: str) -> None:
     pragma(connection, "cell_size_check = ON")
     pragma(connection, "temp_store = MEMORY")
     pragma(connection, f"journal_size_limit = {FULL_LOG}")
+
+
+def leave_as_found(connection: apsw.Connection, path: Path) -> None:
+    """Before a connection that only read is closed: let it take away the empty log that it made beside a closed file."""
+    if not path.with_name(path.name + SUFFIX).exists() and not left_log(path):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
 
 def left_log(path: Path) -> bool:

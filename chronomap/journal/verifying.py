@@ -13,7 +13,7 @@ from chronomap.errors import ChronoMapError, CorruptJournalError
 from chronomap.journal.codec import Codec, ExactCodec
 from chronomap.journal.loading import read_cuts
 from chronomap.journal.log import walk
-from chronomap.journal.opening import connect, translated
+from chronomap.journal.opening import connect, leave_as_found, translated
 from chronomap.journal.sqlite import _check_codec
 from chronomap.journal.state import State
 
@@ -101,6 +101,7 @@ def _reading(path: Path, report: Report) -> Iterator[Any]:
         yield connection
     finally:
         if connection is not None:
+            leave_as_found(connection, path)
             connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
 
 

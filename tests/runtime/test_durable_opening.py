@@ -1,0 +1,81 @@
+"""Opening maps on disk in circumstances that are not the usual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chronomap import AsyncChronoMap, ChronoMap, JournalError, verify
+from chronomap.core.records import Commit
+from chronomap.journal import MemoryJournal, Shelf, SqliteJournal
+from chronomap.testing import ManualClock
+
+
+class Full(MemoryJournal):
+    """A journal on a disk without room."""
+
+    def append(self, group: Sequence[Commit]) -> None:
+        """Refuse."""
+        self.failure = JournalError("the disk is full")
+        raise self.failure
+
+
+@pytest.fixture
+def overdue() -> tuple[Shelf, ManualClock]:
+    """A journal with something that fell due since it was closed."""
+    shelf, clock = Shelf(), ManualClock(100.0)
+    with ChronoMap.open(MemoryJournal(shelf), clock=clock) as cm:
+        cm.put("a", 1)
+        cm.put("b", 2, ttl=5)
+    clock.advance(10)
+    return shelf, clock
+
+
+def test_a_full_disk_keeps_nobody_from_reading(overdue: tuple[Shelf, ManualClock]) -> None:
+    """The expiry cannot be committed, but reads are exact without that, and the map says that it is read-only."""
+    shelf, clock = overdue
+    with ChronoMap.open(Full(shelf), clock=clock) as cm:
+        assert cm.read_only is not None
+        assert "full" in cm.read_only
+        assert cm.latest() == {"a": 1}
+        assert len(cm) == 1
+        with pytest.raises(JournalError, match="full"):
+            cm.put("c", 3)
+    with ChronoMap.open(MemoryJournal(shelf), clock=clock) as cm:
+        assert [(change.kind, change.key) for change in cm.replay(2)] == [("expire", "b")]
+
+
+@pytest.mark.anyio
+async def test_nor_on_the_async_face(overdue: tuple[Shelf, ManualClock]) -> None:
+    """The same."""
+    shelf, clock = overdue
+    async with AsyncChronoMap.open(Full(shelf), clock=clock) as cm:
+        assert cm.read_only is not None
+        assert await cm.latest() == {"a": 1}
+
+
+def test_verifying_leaves_a_closed_file_alone(tmp_path: Path) -> None:
+    """Nothing stays beside it; beside a file that is open, everything does."""
+    path = tmp_path / "map.chrono"
+    with ChronoMap[str, Any].open(path) as cm:
+        cm.put("a", 1)
+        there = sorted(tmp_path.iterdir())
+        assert verify(path).problems == []
+        assert sorted(tmp_path.iterdir()) == there
+        cm.put("a", 2)
+    assert verify(path).revision == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_may_come_and_go(tmp_path: Path) -> None:
+    """A journal can be verified between two writes of the map that owns it, and both go on."""
+    path = tmp_path / "map.chrono"
+    with ChronoMap[str, Any].open(path) as cm:
+        for number in range(5):
+            cm.put("a", number)
+            assert verify(path).revision == number + 1
+    with SqliteJournal.open(path) as journal:
+        assert journal.revision == 5
