@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +22,6 @@ from chronomap.core.replay import _rebuilt
 from chronomap.core.view import View
 from chronomap.journal import ExactCodec, SqliteJournal
 from chronomap.journal.codec import encode_key
-from chronomap.journal.extras import apsw
 from chronomap.journal.log import COLUMNS, damaged, is_whole, record_of
 from chronomap.journal.opening import connect, leave_as_found, pragma, remove, settle, translated
 from chronomap.journal.ownership import Ownership
