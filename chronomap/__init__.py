@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from chronomap.aio import AsyncChronoMap, AsyncSnapshot, AsyncTransaction
+from chronomap.aio import AsyncChronoMap
+from chronomap.aio_snapshots import AsyncSnapshot, AsyncTransaction
 from chronomap.core.change import Change
 from chronomap.core.records import Version
 from chronomap.core.retention import Retention
@@ -29,7 +30,8 @@ from chronomap.errors import (
 )
 from chronomap.runtime.annotate import meta
 from chronomap.runtime.watch import ChangeStream, SyncChangeStream
-from chronomap.sync import ChronoMap, Snapshot, Transaction
+from chronomap.snapshots import Snapshot, Transaction
+from chronomap.sync import ChronoMap
 
 if TYPE_CHECKING:
     from chronomap.journal.codec import ExactCodec as ExactCodec

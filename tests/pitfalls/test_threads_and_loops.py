@@ -23,7 +23,7 @@ import pytest
 
 import chronomap
 from chronomap import AsyncChronoMap, ChronoMap, ClosedError
-from chronomap.aio import SLICE
+from chronomap.aio_snapshots import SLICE
 
 from .stage import LONG, Held, until
 
