@@ -20,159 +20,37 @@ feed holds beyond ``revision``. Elsewhere both revisions are one.
 
 from __future__ import annotations
 
-import weakref
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
 
 from chronomap.core.change import NOBODY, Batch, PlainCommit, as_commit, make
-from chronomap.core.expiry import SWEEP_FROM, Deadlines, Promise
-from chronomap.core.feed import RETAINED_CHANGES, Feed
-from chronomap.core.interest import Interest
-from chronomap.core.ledger import ORDINARY, Ledger, Note
+from chronomap.core.expiry import SWEEP_FROM, Promise
+from chronomap.core.feed import RETAINED_CHANGES
+from chronomap.core.holdings import Holdings
+from chronomap.core.ledger import ORDINARY, Note
 from chronomap.core.meta import NOTHING, Meta
-from chronomap.core.recency import Recency
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
-from chronomap.core.retention import Cut, Retention
-from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
+from chronomap.core.retention import Retention
+from chronomap.core.timeline import UNSETTLED, Timeline
 from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
-from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError, NotResidentError
 
 FOLD_EVERY: Final = 1024
 """Plain puts after which the indexes catch up, so that nobody who looks waits for more."""
 
-EVICT_FROM: Final = 16
-"""Versions of a key below which none is let go of."""
 
-RECALLED: Final = 100_000
-"""Versions read from the journal that are kept for readers to come."""
-
-
-class Chronicle:
-    """All timelines of one map. What takes ``now`` belongs to the owner; the rest may be called on any thread."""
+class Chronicle(Holdings):
+    """The holdings of one map, and how commits enter them. What takes ``now`` belongs to the owner."""
 
     def __init__(self, retention: Retention | None = None, retained_changes: int = RETAINED_CHANGES) -> None:
-        self.timelines: dict[Any, Timeline] = {}
-        self.revision = 0
-        self.instant = -NEVER
-        self.ledger = Ledger()
-        self.retention = retention
-        self.feed = Feed(retained=retained_changes)
-        self.interest = Interest()
-        self.deadlines = Deadlines()
-        self.recency = Recency()
-        self.expired = 0  # expiries committed since the last clean_expired_keys()
-        self.expiries = 0
-        self.plain_puts = 0  # those that have been folded
-        self.pruned_to = 0  # the newest revision that pruning took a version of
-        self.erased: dict[Any, int] = {}  # the revision that erased a key
-        self.look_up: Callable[[int], Commit | None] | None = None  # finds a commit in the journal, for commands
-        self.resident: Retention | None = None  # how much of each key's history is kept in memory
-        self.recalled: dict[Any, tuple[Timeline, int]] = {}  # whole timelines from the journal, as of a revision
-        self._recalled_size = 0
-        self.overdue: set[Any] = set()  # keys to which retention must be applied, but whose history is not in memory
+        super().__init__(retention, retained_changes)
         self._meta: Meta = NOTHING  # what the command that is being carried out has to say
-        self._pins: weakref.WeakSet[View] = weakref.WeakSet()
-        self._aging: dict[Any, float] = {}  # when a key will next be pruned by age
         self._open: PlainCommit | None = None  # while it is being applied
         self._publishing: list[Commit] = []  # while the indexes are brought up to date with it
-        self.gathers = False  # commits wait for a journal before they are published
-        self.elaborate = retention is not None  # a plain put needs more than its place
         self._admit: Callable[[Iterable[Record]], None] | None = None  # refuses what the journal could not keep
-        self.cuts: dict[Any, Cut] = {}  # what was pruned of each key and the journal has not heard of
-        self.cuts_wanted = False  # it should do so before the command is answered
-        self._falling = NEVER  # when the first thing fell due that the group commits
         self._taken: list[Promise] = []  # the promises that have been looked at for the group
-
-    # -- reads: any thread ---------------------------------------------------------------------------------------------
-
-    @property
-    def head(self) -> int:
-        """The newest revision that has been applied, published or not: what commands build on."""
-        return self.feed.head
-
-    @property
-    def next_due(self) -> float:
-        """When something falls due, or fell due that nobody sees committed yet."""
-        return min(self.deadlines.next_due, self._falling)
-
-    def view(self, now: float, timestamp: float | None = None, revision: int | None = None) -> View:
-        """The map at (timestamp, revision), by default (now, newest). Not pinned: pruning may reach it."""
-        if revision is None:
-            revision = self.revision
-        else:
-            self.check_revision(revision)
-        return View(self, max(now, self.instant) if timestamp is None else timestamp, revision)
-
-    def check_revision(self, revision: int) -> None:
-        """Refuse what is not a revision of this store."""
-        if isinstance(revision, bool) or not isinstance(revision, int):
-            raise ChronoMapTypeError(f"a revision is an int, got {type(revision).__name__}")
-        if revision < 0:
-            raise ChronoMapValueError(f"a revision is 0 or more, got {revision}")
-        if revision > self.revision:
-            raise FutureRevisionError(revision, self.revision)
-
-    def instant_of(self, revision: int) -> float:
-        """When a revision was committed; minus infinity for 0."""
-        if revision > len(self.ledger) and (commit := self.feed.commit(revision)) is not None:
-            return commit.instant
-        return self.ledger.instant_of(revision)
-
-    def changed(self, key: Any) -> int:
-        """The revision that last wrote a version of a key; 0: never."""
-        timeline = self.timelines.get(key)
-        return 0 if timeline is None else timeline.changed
-
-    def held(self, key: Any, timestamp: float) -> Any:
-        """The kept value in force at a timestamp, for a command, or MISSING (also where pruned)."""
-        entry = self.entry(key, timestamp)
-        return entry.value if entry is not None and entry.holds(timestamp) else MISSING
-
-    def entry(self, key: Any, timestamp: float) -> Entry | None:
-        """What decides at a timestamp, for a command; None if nothing does, or it has been pruned.
-
-        Raises:
-            NotResidentError: If that is to be found in the journal only; the command is then tried again with it.
-        """
-        return self._entry_as_of(key, timestamp, self.head)
-
-    def _entry_as_of(self, key: Any, timestamp: float, revision: int) -> Entry | None:
-        if (timeline := self.timelines.get(key)) is None:
-            return None
-        try:
-            return timeline.find(timestamp, revision)
-        except Pruned:
-            if timeline.partial:
-                raise NotResidentError(key) from None
-            return None
-
-    def in_force(self, key: Any, now: float) -> tuple[float, int] | None:
-        """The identity of the version that holds now, for a command: its timestamp and revision. None if the key is missing."""
-        entry = self.entry(key, now)
-        return entry[:2] if entry is not None and entry.holds(now) else None
-
-    def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:
-        """The keys changed after a revision. O(changes since) while the feed retains them, else O(keys)."""
-        if revision < self.feed.floor:
-            return [
-                key
-                for key, timeline in self.timelines.items()
-                if timeline.changed > revision or (activations and timeline.since > revision)
-            ]
-        return list(
-            dict.fromkeys(
-                record.key
-                for commit in self.feed.since(revision)
-                for record in commit.records
-                if activations or record.kind != "activate"
-            )
-        )
 
     # -- a turn begins -------------------------------------------------------------------------------------------------
 
@@ -466,23 +344,6 @@ class Chronicle:
             if kind != "activate" and value is not CANCELLED:
                 self._promise(key, timestamp, commit.revision, expires_at, commit.instant)
 
-    def _promise(self, key: Any, timestamp: float, revision: int, expires_at: float, now: float) -> None:
-        """Note when a version will expire and, if it is dated later than now, fall due (a tombstone may as well)."""
-        if expires_at != NEVER:
-            self.deadlines.add(expires_at, "expire", key, timestamp, revision)
-        if timestamp > now:
-            self.deadlines.add(timestamp, "activate", key, timestamp, revision)
-
-    def _place(self, key: Any, timeline: Timeline, now: float) -> None:
-        try:
-            entry = timeline.find(now, self.revision)
-        except Pruned:
-            entry = None
-        if entry is not None and entry.holds(now):
-            self.recency.place(key, entry.timestamp, entry.revision)
-        else:
-            self.recency.remove(key)
-
     def _recover(self) -> None:
         """After an interruption: finish what was published, and leave nothing of a commit that was not."""
         if self._open is None:
@@ -556,168 +417,6 @@ class Chronicle:
 
     def _stands(self, promise: Promise) -> bool:
         return promise.kind == "age" or self._standing(promise) is not None
-
-    # -- forgetting ----------------------------------------------------------------------------------------------------
-
-    def _retain(self, key: Any, now: float) -> None:
-        """Apply the map's retention to one key, and promise to come back when more of it will have grown too old.
-
-        Where older versions are not in memory, ``retain_overdue`` comes back to it.
-        """
-        if (retention := self.retention) is None or ((known := self.timelines.get(key)) is not None and known.partial):
-            return
-        self._prune(key, now, retention.max_versions, retention.oldest(now))
-        timeline = self.timelines.get(key)
-        if retention.max_age is None or timeline is None:
-            return
-        try:
-            outlived = timeline.locate(now, self.revision) > timeline.start
-        except Pruned:
-            return
-        if outlived:
-            due = max(nextafter(timeline.timestamps[timeline.start] + retention.max_age, NEVER), nextafter(now, NEVER))
-            if due < self._aging.get(key, NEVER):  # a version that came late is older than those promised before
-                self.deadlines.add(due, "age", key, 0.0, 0)
-                self._aging[key] = due
-
-    def retain_overdue(self, now: float, keys: Iterable[Any]) -> None:
-        """Apply the map's retention to keys whose older versions are not in memory."""
-        now = self.begin(now)
-        for key in keys:
-            if (timeline := self.timelines.get(key)) is not None and timeline.partial:
-                raise NotResidentError(key)
-        for key in keys:
-            self._retain(key, now)
-            self._evict(key, now)
-            self.overdue.discard(key)
-
-    def _prune(self, key: Any, now: float, keep_last: int | None, older_than: float | None) -> int:
-        timeline = self.timelines.get(key)
-        if timeline is None:
-            return 0
-        if timeline.partial:
-            raise NotResidentError(key)
-        timestamps, before = timeline.timestamps, timeline.start
-        start = before
-        if keep_last is not None:
-            start = max(start, len(timestamps) - keep_last)
-        if older_than is not None:
-            start = max(start, bisect_left(timestamps, older_than))
-        if start == before:
-            return 0
-        try:
-            in_force = timeline.locate(now, self.revision)
-        except Pruned:
-            return 0  # nothing is in force: what is left has been called off or lies ahead
-        start = min(start, in_force)
-        if start <= before:
-            return 0
-        for view in self._pins:
-            view.kept.setdefault(key, timeline.frozen())
-        gone = zip(timestamps[before:start], timeline.revisions[before:start], strict=True)
-        self.pruned_to = max(self.pruned_to, self.ledger.forget(key, gone))
-        self._forget_recalled(key)
-        kept = self.timelines[key] = timeline.prune(start)
-        if self.gathers and kept.floor is not None:
-            self.cuts[key] = Cut(key, (kept.timestamps[kept.start], kept.revisions[kept.start]), kept.floor)
-        return start - before
-
-    # -- what is not in memory -----------------------------------------------------------------------------------------
-
-    def _evict(self, key: Any, now: float) -> None:
-        """Let go of older versions, which the journal has, when enough of them have gathered. Amortised O(1) a version."""
-        timeline, resident = self.timelines.get(key), self.resident
-        if timeline is None or resident is None or len(timeline) < EVICT_FROM:
-            return
-        start, size = timeline.start, len(timeline.timestamps)
-        if resident.max_versions is not None:
-            start = max(start, size - resident.max_versions)
-        if (oldest := resident.oldest(now)) is not None:
-            start = max(start, bisect_left(timeline.timestamps, oldest))
-        try:
-            start = min(start, timeline.locate(now, self.revision))
-        except Pruned:
-            return
-        if 2 * (start - timeline.start) < len(timeline):
-            return
-        for view in self._pins:
-            view.kept.setdefault(key, timeline.frozen())
-        self.timelines[key] = timeline.evict(start)
-        if self.retention is not None:
-            self.overdue.add(key)
-
-    def recall(self, key: Any, older: Iterable[Entry], floor: tuple[float, int] | None) -> Timeline:
-        """A key's whole timeline, for readers: its versions from the journal, newest first, before those in memory."""
-        whole = self.timelines[key].extended(list(older)[::-1], floor)
-        self._forget_recalled(key)
-        self.recalled[key] = whole, self.revision
-        self._recalled_size += len(whole)
-        while self._recalled_size > RECALLED and len(self.recalled) > 1:
-            self._forget_recalled(next(iter(self.recalled)))
-        return whole
-
-    def bring_back(self, key: Any, older: Iterable[Entry], floor: tuple[float, int] | None) -> None:
-        """The same for commands: all of a key is in memory until enough is written to let go of it again."""
-        self.timelines[key] = self.timelines[key].extended(list(older)[::-1], floor)
-
-    def _forget_recalled(self, key: Any) -> None:
-        if (recalled := self.recalled.pop(key, None)) is not None:
-            self._recalled_size -= len(recalled[0])
-
-    # -- loading -------------------------------------------------------------------------------------------------------
-
-    def restore(self, key: Any, entries: Iterable[Entry], floor: tuple[float, int] | None) -> None:
-        """Load one key's entries, sorted, from a file into a store that nobody uses yet."""
-        timeline = Timeline()
-        for timestamp, revision, value, expires_at in entries:
-            timeline = timeline.add(timestamp, revision, value, expires_at)
-            if value is not CANCELLED:
-                self._promise(key, timestamp, revision, expires_at, self.instant)
-        revisions = timeline.revisions
-        timeline.changed = max(revisions)
-        timeline.ordered = all(one <= two for one, two in pairwise(revisions))
-        timeline.floor = floor
-        self.timelines[key] = timeline
-
-    def take(self, key: Any, timeline: Timeline, newest: int) -> None:
-        """The same from a journal, which has the timeline made already and ends with a revision.
-
-        What fell due by its last commit is in it, whatever became of that since; but not what that commit brought along.
-        """
-        self.timelines[key] = timeline
-        if timeline.expiries is None and timeline.timestamps[-1] <= self.instant:
-            return
-        for timestamp, revision, value, expires_at in map(timeline.entry, range(len(timeline))):
-            if value is not CANCELLED:
-                ahead = expires_at > self.instant or revision == newest
-                self._promise(key, timestamp, revision, expires_at if ahead else NEVER, self.instant)
-
-    def restored(self, instants: Iterable[float], notes: Iterable[tuple[int, Note, int]], pruned_to: int) -> None:
-        """End a load: set the revision and bring the indexes up to date.
-
-        Args:
-            instants: Those of all commits, in order.
-            notes: ``(revision, note, number of versions there are of it)``.
-            pruned_to: The newest revision that a version was ever pruned of.
-        """
-        self.ledger.instants = array("d", instants)
-        for revision, note, versions in notes:
-            self.ledger.write_down(revision, note, versions)
-        self.revision = len(self.ledger)
-        self.pruned_to = pruned_to
-        self.feed = Feed(self.revision, self.feed.retained)
-        for key in list(self.timelines):
-            self._retain(key, self.instant)
-            timeline = self.timelines[key]
-            timeline.settle(self.instant, self.revision)
-            self._place(key, timeline, self.instant)
-
-    def feed_on(self, commits: Iterable[Commit]) -> None:
-        """The newest commits, from a journal, for those who follow to resume from."""
-        newest = list(commits)
-        self.feed = Feed(self.revision - len(newest), self.feed.retained)
-        for commit in newest:
-            self.feed.append(commit)
 
     @only_reads
     def check(self, now: float) -> None:

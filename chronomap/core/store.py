@@ -339,6 +339,17 @@ class Store(Chronicle):
         self._requests = {name: answer for name, answer in self._requests.items() if answer[1] <= self.revision}
         return group
 
+    def retain_overdue(self, now: float, keys: Iterable[Any]) -> None:
+        """Apply the map's retention to keys whose older versions are not in memory."""
+        now = self.begin(now)
+        for key in keys:
+            if (timeline := self.timelines.get(key)) is not None and timeline.partial:
+                raise NotResidentError(key)
+        for key in keys:
+            self._retain(key, now)
+            self._evict(key, now)
+            self.overdue.discard(key)
+
     @only_reads
     def count(self, now: float) -> int:
         """How many keys are present. O(1) and what ``fold`` takes; O(keys) while something due is not committed."""

@@ -16,7 +16,7 @@ from chronomap.core.values import IMMUTABLE, MISSING, bare, hashable, plain_equa
 from chronomap.errors import CompactedError, FutureRevisionError, NotResidentError
 
 if TYPE_CHECKING:
-    from chronomap.core.chronicle import Chronicle
+    from chronomap.core.holdings import Holdings
 
 Pair = tuple[Any, Any]
 
@@ -26,7 +26,7 @@ class View:
 
     __slots__ = ("__weakref__", "fetch", "kept", "past", "revision", "store", "timestamp")
 
-    def __init__(self, store: Chronicle, timestamp: float, revision: int) -> None:
+    def __init__(self, store: Holdings, timestamp: float, revision: int) -> None:
         self.store = store
         self.timestamp = timestamp
         self.revision = revision
