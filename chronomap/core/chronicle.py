@@ -39,7 +39,7 @@ from chronomap.core.retention import Cut, Retention
 from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
 from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
-from chronomap.core.view import View
+from chronomap.core.view import View, compacted
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError
 
 FOLD_EVERY: Final = 1024
@@ -129,8 +129,12 @@ class Chronicle:
 
     def in_force(self, key: Any, now: float) -> tuple[float, int] | None:
         """The identity of the version that holds now, for a command: its timestamp and revision. None if the key is missing."""
-        timeline = self.timelines.get(key)
-        entry = None if timeline is None else timeline.find(now, self.head)
+        if (timeline := self.timelines.get(key)) is None:
+            return None
+        try:
+            entry = timeline.find(now, self.head)
+        except Pruned:
+            raise compacted(key, timeline) from None
         return entry[:2] if entry is not None and entry.holds(now) else None
 
     def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:
