@@ -23,7 +23,7 @@ from chronomap.core.records import CANCELLED, NEVER, Commit, Entry
 from chronomap.core.retention import Cut, Retention
 from chronomap.core.timeline import Pruned, Timeline
 from chronomap.core.values import MISSING
-from chronomap.core.view import View
+from chronomap.core.view import View, compacted
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError, NotResidentError
 
 EVICT_FROM: Final = 16
@@ -129,7 +129,12 @@ class Holdings:
 
     def in_force(self, key: Any, now: float) -> tuple[float, int] | None:
         """The identity of the version that holds now, for a command: its timestamp and revision. None if the key is missing."""
-        entry = self.entry(key, now)
+        if (timeline := self.timelines.get(key)) is None:
+            return None
+        try:
+            entry = timeline.find(now, self.head)
+        except Pruned:
+            raise compacted(key, timeline) from None
         return entry[:2] if entry is not None and entry.holds(now) else None
 
     def changed_since(self, revision: int, *, activations: bool = False) -> list[Any]:

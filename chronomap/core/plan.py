@@ -15,7 +15,7 @@ from chronomap.core.timeline import UNSETTLED, Pruned
 from chronomap.core.timestamps import Timestamp, duration, seconds
 from chronomap.core.values import MISSING, bare
 from chronomap.core.view import View, compacted
-from chronomap.errors import ChronoMapTypeError, ConflictError
+from chronomap.errors import ChronoMapTypeError, CompactedError, ConflictError
 
 if TYPE_CHECKING:
     from chronomap.core.chronicle import Chronicle
@@ -44,6 +44,20 @@ def version(  # noqa: PLR0917 - one call per record, on the way of every write
     return Record(kind, key, value, previous, timestamp, expires_at)
 
 
+def decisive(store: Chronicle, key: Any, timestamp: float) -> Entry | None:
+    """The entry that decides what a key holds at a timestamp, for a command.
+
+    Raises:
+        CompactedError: If it has been pruned.
+    """
+    if (timeline := store.timelines.get(key)) is None:
+        return None
+    try:
+        return timeline.find(timestamp, store.head)
+    except Pruned:
+        raise compacted(key, timeline) from None
+
+
 def expiry(now: float, timestamp: float, ttl: float | None) -> float:
     """When a version expires."""
     return NEVER if ttl is None else max(now, timestamp) + duration(ttl)
@@ -64,13 +78,7 @@ def delete(store: Chronicle, key: Any, now: float, timestamp: Timestamp | None, 
 
 
 def _ends_at(store: Chronicle, key: Any, timestamp: float) -> bool:
-    """Whether a tombstone stands at exactly a timestamp and decides there."""
-    if (timeline := store.timelines.get(key)) is None:
-        return False
-    try:
-        entry = timeline.find(timestamp, store.head)
-    except Pruned:  # whether there is anything to delete cannot be told
-        raise compacted(key, timeline) from None
+    entry = decisive(store, key, timestamp)
     return entry is not None and entry.value is MISSING and entry.timestamp == timestamp
 
 
@@ -87,7 +95,7 @@ def unschedule(  # noqa: PLR0917
 
 def take_over(store: Chronicle, key: Any, entry: Entry, now: float) -> Record | None:
     """Another map's present value over ours; None if ours is equal."""
-    ours = store.entry(key, now)
+    ours = decisive(store, key, now)
     if ours is not None and ours.holds(now) and ours.equals(entry):
         return None
     return version(store, key, entry.value, now, entry.expires_at, "merge")
@@ -142,7 +150,7 @@ def _delete_own(store: Chronicle, own: dict[float, Record], key: Any, now: float
 def _planned(store: Chronicle, own: dict[float, Record], key: Any, when: float) -> bool:
     """Whether what a transaction wrote so far would make a key hold a value at a timestamp."""
     newest = max((at for at in own if at <= when), default=None)
-    entry = store.entry(key, when)
+    entry = decisive(store, key, when)
     return (
         newest is not None
         and own[newest].value is not MISSING
@@ -179,7 +187,10 @@ def moved(store: Chronicle, key: Any, base: View, now: float) -> bool:
 def conflict(store: Chronicle, message: str, keys: list[Any], now: float) -> NoReturn:
     """Raise; the error makes its copy of the version in force when somebody asks, outside the turn."""
     view = View(store, now, store.head)
-    entry = view.entry(keys[0])
+    try:
+        entry = view.entry(keys[0])
+    except CompactedError:  # it has been called off, and what went before is gone
+        entry = None
     raise ConflictError(
         message,
         keys=tuple(keys),
@@ -190,7 +201,7 @@ def conflict(store: Chronicle, message: str, keys: list[Any], now: float) -> NoR
 
 def unchanged(store: Chronicle, record: Record) -> bool:
     """Whether a record would say what the key holds already: a value of the same type, equal, for as long."""
-    entry = store.entry(record.key, record.timestamp)
+    entry = decisive(store, record.key, record.timestamp)
     return (
         entry is not None
         and entry.holds(record.timestamp)

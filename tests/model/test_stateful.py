@@ -411,11 +411,10 @@ class MapMachine(RuleBasedStateMachine):
         """Any commit, or the refusal because its keys were touched since."""
         target = self.naive.revision - back
         if target >= 1 and not self.maimed(target):
-            self.same(
-                lambda: self.real.undo(target),
-                lambda: self.naive.undo(target, now=self.now),
-                f"undo({target})",
-            )
+            got, wanted = outcome(lambda: self.real.undo(target)), outcome(lambda: self.naive.undo(target, now=self.now))
+            # A later change of its keys may have been pruned: then that is told instead of a conflict.
+            either = bool(self.naive.pruned) and got[0] == wanted[0] == "refused"
+            assert got == wanted or either, f"undo({target}): {got} is not {wanted}"
             self.settle()  # what is brought back may have expired long since
 
     def maimed(self, revision: int) -> bool:
