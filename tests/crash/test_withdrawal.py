@@ -80,7 +80,6 @@ class Side:
         """What readers see, in all the ways there are."""
         cm = self.cm
         snapshot = cm.snapshot()
-        times = (None, self.now - 40, self.now - 1, self.now + 30)
         return (
             cm.revision,
             len(cm),
@@ -89,13 +88,8 @@ class Side:
             dict(cm.items()),
             dict(snapshot.items()),
             sorted(map(repr, cm.get_latest_keys(100))),
-            [
-                ("key" in cm, cm.get(key, at), cm.version(key, at), snapshot.get(key))
-                for key in KEYS
-                for at in times
-                if at is None
-            ]
-            + [cm.at(at).get(key) for key in KEYS for at in times if at is not None],
+            [(key in cm, cm.get(key), cm.version(key), snapshot.get(key)) for key in KEYS],
+            [cm.get(key, at) for key in KEYS for at in (self.now - 40, self.now - 1, self.now + 30)],
             [(cm.history(key), cm.versions(key, scheduled=True)) for key in (*KEYS, "first")],
             [(c.revision, c.kind, c.key, c.value, c.previous) for c in cm.watch(since=0, timeout=0)],
             [(c.key, c.value) for c in cm.watch(initial=True, timeout=0)],
