@@ -411,11 +411,11 @@ class JournalOwner(Owner):
         self._read_only(failure, error)
         with suppress(BaseException):
             self._in_turn(self.store.settle_group)
-        commands, self._group = [command for command in self._group if not command.done], []
+        commands, self._group = self._group, []
         for command in commands:
-            if not 0 <= command.after <= self.store.revision:
+            if not command.done and not 0 <= command.after <= self.store.revision:
                 command.error = self._told_again(failure)
-        self._answer(commands)
+        self._answer(commands)  # all of them: those who have their answer may not have heard the bell
 
     def _in_turn(self, work: Callable[[], object]) -> None:
         try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from victim import is_whole, value_of
 
-from chronomap import ChronoMap
+from chronomap import ChronoMap, Retention
 from chronomap.core.records import CANCELLED, NEVER, Commit, Record
 from chronomap.core.values import MISSING, bare
 from chronomap.journal import SqliteJournal
@@ -125,7 +125,8 @@ class Ledger:
         for told in lives:
             self._check_acknowledged(told)
             self._check_copies(told)
-        with ChronoMap[str, Any].open(self.path, clock=ManualClock(time.time()), feed_retention=10**6) as cm:
+        resident = None if len(self.log) % 2 else Retention(max_versions=1)
+        with ChronoMap[str, Any].open(self.path, clock=ManualClock(time.time()), feed_retention=10**6, resident=resident) as cm:
             self._check_due(cm, len(self.log))
             for told in lives:
                 self._check_watchers(told, cm)

@@ -16,7 +16,7 @@ LIVES = 6
 def test_killed_at_a_random_moment(tmp_path: Path, seed: random.Random) -> None:
     """Many writers, watchers and the reaper, SIGKILL, and everything is looked at; again and again."""
     ledger = Ledger(tmp_path / "map.chrono")
-    for cycle in range(CYCLES or 5):
+    for cycle in range(CYCLES or 4):
         if not cycle % LIVES:
             (tmp_path / str(cycle)).mkdir()
             ledger = Ledger(tmp_path / str(cycle) / "map.chrono")

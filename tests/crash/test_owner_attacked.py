@@ -322,6 +322,27 @@ def test_a_writer_that_breaks_down(monkeypatch: pytest.MonkeyPatch, broken: str)
         assert again.get("a") in (1, 2)
 
 
+@pytest.mark.anyio
+async def test_a_writer_that_breaks_down_before_it_rings() -> None:
+    """The answers are there, and nobody has been woken: they are woken all the same."""
+    async with AsyncChronoMap.open(SlowJournal()) as cm:
+        owner: Any = cm._owner
+        answer = owner._answer
+
+        def breaks(commands: list[Command]) -> None:
+            owner._answer = answer
+            for command in commands:
+                command.done = True
+            raise MemoryError
+
+        owner._answer = breaks
+        with anyio.fail_after(LONG):
+            assert await cm.put("a", 1) == 1
+        with pytest.raises(JournalError, match="broke down"):
+            await cm.put("a", 2)
+        assert await cm.get("a") == 1
+
+
 # -- hooks -------------------------------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,43 @@ class Side:
         self.journal.refuses = False
         return [outcome(command) for command in commands[1:]]
 
+    def give_and_look(self, calls: list[Call]) -> tuple[Any, Any]:
+        """Give commands as one group; what there is to see before, and while the group is on its way."""
+        before = self.seen()
+        owner, store = self.cm._owner, self.cm._store
+        self.journal.hold()
+        with owner.baton:  # the writer waits until all are there
+            commands = [owner.enter(getattr(store, name), arguments, ThreadBell()) for name, arguments in calls]
+            commands.append(owner.enter(store.put, ("first", self.now), ThreadBell()))
+        assert self.journal.busy.wait(LONG)
+        during = self.seen()
+        self.journal.release()
+        for command in commands:
+            while not command.done:
+                assert command.bell.wait(LONG)  # type: ignore[attr-defined]
+        return before, during
+
+    def seen(self) -> Any:
+        """What readers see, in all the ways there are."""
+        cm = self.cm
+        snapshot = cm.snapshot()
+        return (
+            cm.revision,
+            len(cm),
+            cm.count(),
+            cm.latest(),
+            dict(cm.items()),
+            dict(snapshot.items()),
+            sorted(map(repr, cm.get_latest_keys(100))),
+            [(key in cm, cm.get(key), cm.version(key), snapshot.get(key)) for key in KEYS],
+            [cm.get(key, at) for key in KEYS for at in (self.now - 40, self.now - 1, self.now + 30)],
+            [(cm.history(key), cm.versions(key, scheduled=True)) for key in (*KEYS, "first")],
+            [(c.revision, c.kind, c.key, c.value, c.previous) for c in cm.watch(since=0, timeout=0)],
+            [(c.key, c.value) for c in cm.watch(initial=True, timeout=0)],
+            [(c.revision, c.kind, c.key, c.value) for c in cm.replay()],
+            cm.to_dict()["store"],
+        )
+
     def state(self) -> Any:
         """Everything there is to see."""
         cm = self.cm
@@ -144,3 +181,15 @@ def test_a_refused_group_leaves_nothing(retention: Retention | None, seed: rando
             assert again._store.deadlines.next_due > one.now or again._store.deadlines.next_due == NEVER
     with pytest.raises(ChronoMapError):
         one.cm.put("a", 1)
+
+
+def test_a_group_on_its_way_shows_nothing(seed: random.Random) -> None:
+    """Whatever is in it: while it waits for the disk, every read is as before."""
+    for _ in range(max(4, CYCLES // 3)):
+        side = Side(None)
+        for _ in range(30):
+            side.now += seed.choice((0.0, 0.0, 1.0, 7.0, 30.0))
+            before, during = side.give_and_look(some_calls(seed, side.now, side.cm.revision + 1))
+            assert during == before
+        side.cm._check()
+        side.cm.close()

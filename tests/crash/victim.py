@@ -21,7 +21,7 @@ from typing import Any
 
 import anyio
 
-from chronomap import AsyncChronoMap, ChronoMap, ClosedError, CompactedError, ConflictError
+from chronomap import AsyncChronoMap, ChronoMap, ClosedError, CompactedError, ConflictError, Retention
 
 THREADS = 4
 TASKS = 20
@@ -151,7 +151,8 @@ async def main(path: Path, durability: str, seed: int, what: str) -> None:
     """Open, write, and perhaps close."""
     rng = random.Random(f"{seed} main")
     say("begin", "open")
-    async with AsyncChronoMap.open(path, durability=durability) as cm:  # type: ignore[arg-type]
+    resident = rng.choice((None, None, Retention(max_versions=2)))
+    async with AsyncChronoMap.open(path, durability=durability, resident=resident) as cm:  # type: ignore[arg-type]
         since = cm.revision
         say("opened", since)
         bridge = cm.bridge()
