@@ -132,7 +132,8 @@ def _withdraw(store: Chronicle, key: Any, as_of: int, revisions: set[int]) -> It
         if entry.revision in revisions and entry.timestamp < store.instant_of(entry.revision)
     )
     for when in dict.fromkeys(back_dated):
-        yield _rewrite(store, key, when, as_of, "undo", timeline)
+        if timeline.at_exactly(when, as_of) is not None or timeline.at_exactly(when, store.head) is not None:
+            yield _rewrite(store, key, when, as_of, "undo", timeline)
 
 
 def _rewrite(  # noqa: PLR0917
