@@ -509,9 +509,10 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         The file is read and checked as a whole first. Cancellation: what was committed stays; whole commits only.
         """
         lines = 0
-        for changes in await anyio.to_thread.run_sync(lambda: list(formats.read_changes(Path(file_path), progress))):
-            await self._do(*self._import_command(changes), meta=dict(changes[0].meta) or None)
-            lines += len(changes)
+        commits = await anyio.to_thread.run_sync(lambda: list(formats.read_changes(Path(file_path), progress)))
+        for operation, waiting, number in self._import_commands(commits):
+            await self._do(operation, waiting)
+            lines += number
         return lines
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import heapq
 import logging
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, Generic, Literal, Self, TypeVar
+from itertools import islice
+from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from chronomap import formats
 from chronomap.core.feed import RETAINED_CHANGES
@@ -36,6 +38,9 @@ log = logging.getLogger("chronomap")
 
 Choose = Callable[[Any, Any, Any], Any]
 """``(key, ours, theirs) -> value``: decides a merge for a key on which two maps differ."""
+
+IMPORTED: Final = 64
+"""Commits that are imported by one command."""
 
 ATTEMPTS = 10
 """How often ``transact`` tries before it gives up."""
@@ -233,8 +238,15 @@ class Face(Readable[K, V]):
             return to, None
         raise ChronoMapTypeError(f"roll back to a snapshot or a revision (int), got {type(to).__name__}")
 
-    def _import_command(self, lines: list[formats.Line]) -> tuple[Any, ...]:
-        changes = [
+    def _import_commands(self, commits: Iterable[list[formats.Line]]) -> Iterator[tuple[Callable[..., None], Any, int]]:
+        """The commands that import commits, some each, which share a sync: what to run, its argument, how many lines."""
+        commits = iter(commits)
+        while some := list(islice(commits, IMPORTED)):
+            waiting = deque((self._imported(lines), said(dict(lines[0].meta) or None)) for lines in some)
+            yield self._store.import_commits, waiting, sum(map(len, some))
+
+    def _imported(self, lines: list[formats.Line]) -> list[tuple[Any, Any, float, float]]:
+        return [
             (
                 line.key,
                 line.value if line.value is MISSING or line.value is CANCELLED else self._capture(line.value),
@@ -243,7 +255,6 @@ class Face(Readable[K, V]):
             )
             for line in lines
         ]
-        return self._store.import_commit, changes
 
     def _log(self, message: str, *arguments: object) -> None:
         log.debug(message, *arguments)

@@ -550,9 +550,9 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
         The file is read and checked as a whole first: if anything in it is wrong, nothing is committed.
         """
         lines = 0
-        for changes in formats.read_changes(Path(file_path), progress):
-            self._do(*self._import_command(changes), meta=dict(changes[0].meta) or None)
-            lines += len(changes)
+        for operation, waiting, number in self._import_commands(formats.read_changes(Path(file_path), progress)):
+            self._do(operation, waiting)
+            lines += number
         return lines
 
     def to_dataframe(self) -> pd.DataFrame:

@@ -10,6 +10,7 @@ revision 1 and returns 1.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
 from typing import Any, Final
@@ -295,6 +296,20 @@ class Store(Chronicle):
         }
         self.writes += len(records)
         return self._commit(now, tuple(records.values()))
+
+    def import_commits(self, now: float, waiting: deque[tuple[list[tuple[Any, Any, float, float]], Meta]]) -> None:
+        """The same for several commits, each with its meta, each under a revision of its own.
+
+        What has been committed is taken out of ``waiting``, so the command can go on where it was interrupted.
+        """
+        meta = self._meta
+        while waiting:
+            changes, self._meta = waiting[0]
+            try:
+                self.import_commit(now, changes)
+            finally:
+                self._meta = meta
+            waiting.popleft()
 
     def take_over(self, now: float, theirs: list[tuple[Any, list[Entry]]], overwrite: bool) -> int:
         """Merge another map's entries: as a union of histories, or its present values over ours (one entry a key)."""
