@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice, repeat
-from operator import concat
+from operator import concat, itemgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -270,6 +270,23 @@ _NEIGHBOURS: Final = (
 )
 _ABOVE: Final = _NEIGHBOURS.format(">=", "ASC")
 _BELOW: Final = _NEIGHBOURS.format("<", "DESC")
+
+
+def unindexed(
+    connection: Any, codec: Codec, text: bytes, before: Position | None, cut: Pruned | None, *, share: bool
+) -> Iterator[Entry]:
+    """The same as ``newest_first``, by looking at every record."""
+    entries = []
+    for row in connection.execute(f"SELECT {COLUMNS} FROM records WHERE key = ? AND kind <> 'activate'", (text,)):  # noqa: S608
+        if not is_whole(row):
+            raise CorruptJournalError(f"record {row[0]} is damaged")
+        entries.append(entry_of(row, codec, share=share))
+    for entry in sorted(entries, key=itemgetter(0, 1), reverse=True):
+        position = entry[:2]
+        if cut is not None and position < cut.start:
+            return
+        if before is None or position < before:
+            yield entry
 
 
 def newest_first(

@@ -50,7 +50,7 @@ from chronomap.journal import opening
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
 from chronomap.journal.encoding import Encoder
 from chronomap.journal.extras import apsw
-from chronomap.journal.loading import load, newest_first, read_cuts
+from chronomap.journal.loading import load, newest_first, read_cuts, unindexed
 from chronomap.journal.log import walk
 from chronomap.journal.opening import translated
 from chronomap.journal.ownership import Ownership
@@ -267,12 +267,19 @@ class SqliteJournal:
             yield from walk(self._connection, self.codec, after, state.revision, state.id)
 
     def versions(self, key: Any, before: Position | None = None) -> Iterator[Entry]:
-        """See ``Journal``. Cost: O(log of all records), and of the versions those that are asked for."""
+        """See ``Journal``. Cost: O(log of all records), and of the versions those that are asked for.
+
+        After a failure O(all records), if the index was behind.
+        """
         self._ready(writing=False)
         text, _ = encode_key(key)
         with translated(str(self.path), "reading versions"):
-            self._place()
-            yield from newest_first(self._connection, self.codec, text, before, self._cut(text), share=True)
+            if self.failure is not None and self._state.placed < self._state.id:
+                find = unindexed  # the index cannot be brought up to date any more, and reads go on
+            else:
+                self._place()
+                find = newest_first
+            yield from find(self._connection, self.codec, text, before, self._cut(text), share=True)
 
     def floor(self, key: Any) -> Position | None:
         """See ``Journal``."""
@@ -286,7 +293,7 @@ class SqliteJournal:
         return read_cuts(self._connection, self._state).get(text) if self._state.pruned else None
 
     def _place(self) -> None:
-        """Bring the index by key up to date, and count it once. Amortised O(log n) per record; a failed journal cannot."""
+        """Bring the index by key up to date, and count it once. Amortised O(log n) per record."""
         if not self._counted:
             [(places,)] = self._connection.execute("SELECT count(*) FROM places").fetchall()
             if places != self._state.places:

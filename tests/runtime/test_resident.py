@@ -12,9 +12,10 @@ import pytest
 
 from chronomap import AsyncChronoMap, ChronoMap, CompactedError, Retention
 from chronomap.core.timeline import NOT_LOADED
-from chronomap.errors import ChronoMapError, NotResidentError
+from chronomap.errors import ChronoMapError, JournalError, NotResidentError
 from chronomap.journal import MemoryJournal, Shelf, SqliteJournal
 from chronomap.testing import ManualClock
+from tests.journal.faulty import FaultySystem, NthFails
 
 SEEDS = range(6)
 STEPS = 120
@@ -254,3 +255,25 @@ async def test_the_event_loop_does_not_wait(shelf: Shelf) -> None:
         await fresh.merge(cm)
         assert await fresh.history("b") == [(float(number), number) for number in range(50)]
         assert (await cm.to_dict())["revision"] == cm.revision
+
+
+def test_a_failed_journal_goes_on_being_read(tmp_path: Path) -> None:
+    """Also what is not in memory, though the index by key was behind and cannot be brought up to date any more."""
+    fault = NthFails(1 << 30, for_ever=True)
+    system = FaultySystem(fault)
+    try:
+        journal = SqliteJournal.open(tmp_path / "map.chrono", vfs=system.vfs_name)
+        with ChronoMap.open(journal, clock=ManualClock(1000.0), resident=FEW) as cm:
+            for number in range(50):
+                cm.put("a", [number], timestamp=number)
+                cm.put("b", number, timestamp=50 - number)
+            fault.n = 0
+            with pytest.raises(JournalError):
+                cm.put("a", "lost")
+            assert in_memory(cm) < 60
+            assert cm.history("a") == [(float(number), [number]) for number in range(50)]
+            assert cm.history("b") == [(float(50 - number), number) for number in reversed(range(50))]
+            assert cm.get("a", 7) == [7]
+    finally:
+        fault.for_ever = False
+        system.unregister()
