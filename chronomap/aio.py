@@ -259,14 +259,21 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         revision: int
         plain = timestamp is None and ttl is None and if_revision is None and not if_absent and not if_changed
         if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
-            self._budget -= 1
-            if self._budget < 0:
-                await self._breathe()
-            try:
-                revision = self._owner.try_put(key, value) or await self._do(self._store.put_now, key, value)
-            except TypeError:
+            if self._store.gathers:  # it waits for the disk, so it need not yield before
                 hashable(key)
-                raise
+                command = await self._owner.wait(self._owner.put_now, key, value)
+                if command.commits:
+                    await self._tell(command.commits)
+                revision = command.result()
+            else:
+                self._budget -= 1
+                if self._budget < 0:
+                    await self._breathe()
+                try:
+                    revision = self._owner.try_put(key, value) or await self._do(self._store.put_now, key, value)
+                except TypeError:
+                    hashable(key)
+                    raise
         else:
             arguments = (key, value, timestamp, ttl, if_revision, if_absent, if_changed, request_id)
             revision = await self._do(self._store.put, *arguments, meta=meta)

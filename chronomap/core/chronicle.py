@@ -271,31 +271,26 @@ class Chronicle(Holdings):
         """Bring the indexes up to date with commits that were published together. May be repeated."""
         self.fold()
         last = commits[-1]
+        simple = self.retention is None and self.resident is None
         arrived: list[Any] = []  # the keys of plain puts, which most are: they are newer than all others
         for commit in commits:
-            records = commit.records
-            if len(records) == 1 and self._is_plain(records[0], commit.instant):
-                key = records[0].key
-                self.timelines[key].settle(last.instant, last.revision)
-                arrived.append(key)
-                if self.interest.waiting:
-                    self.interest.touch(commit.revision, (key,))
-                continue
+            revision, instant, records, _, _ = commit
+            if simple and len(records) == 1:
+                kind, key, _, _, timestamp, expires_at = records[0]
+                if kind == "put" and timestamp == instant and expires_at == NEVER:
+                    self.timelines[key].settle(last.instant, last.revision)
+                    arrived.append(key)
+                    if self.interest.waiting:
+                        self.interest.touch(revision, (key,))
+                    continue
             if arrived:
-                self.recency.arrive(arrived, commit.instant, commit.revision - 1)
+                self.recency.arrive(arrived, instant, revision - 1)
                 arrived = []
             self._finish_one(commit, last.instant)
         if arrived:
             self.recency.arrive(arrived, last.instant, last.revision)
         if len(self.deadlines) >= SWEEP_FROM:
             self.deadlines.sweep(self._stands)
-
-    def _is_plain(self, record: Record, instant: float) -> bool:
-        """Whether a record, alone in its commit, is a put dated now and has nothing to do with anything else."""
-        kind, _, _, _, timestamp, expires_at = record
-        return (
-            kind == "put" and timestamp == instant and expires_at == NEVER and self.retention is None and self.resident is None
-        )
 
     def _finish_one(self, commit: Commit, now: float) -> None:
         revision, instant, records, _, _ = commit

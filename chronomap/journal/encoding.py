@@ -16,7 +16,7 @@ from typing import Any, Final
 from chronomap.core.records import CANCELLED, Record
 from chronomap.core.values import MISSING, Captured
 from chronomap.errors import ChronoMapTypeError
-from chronomap.journal.codec import Codec, encode_key, encode_keys
+from chronomap.journal.codec import Codec, ExactCodec, encode_key, encode_keys
 from chronomap.journal.exact import DOLLAR
 from chronomap.journal.measuring import LIMIT, too_large
 
@@ -35,6 +35,11 @@ WEIGHT: Final = 256
 CHEAP: Final = 200
 """A text of so many bytes, and without anything that JSON has no word for, is encoded as fast as it is kept."""
 
+SMALL: Final = 1 << 53
+"""Numbers below this, and above its negative, have no special way to be written."""
+
+NUMBERS: Final = frozenset({int, float})
+
 _MARKERS: Final = frozenset({type(MISSING), type(CANCELLED)})
 
 
@@ -43,12 +48,15 @@ class Encoder:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
+        self._exact = type(codec) is ExactCodec
         self._encode_all = getattr(codec, "encode_all", lambda values: [*map(codec.encode, values)])
         self._kept: dict[int, tuple[tuple[Record, ...], list[bytes | None]]] = {}  # values, by the id of the former
         self._size = 0
 
     def check(self, records: Iterable[Record]) -> None:
         """Encode records; if they are a commit's own tuple, keep what took long and has room. Any thread."""
+        if type(records) is tuple and len(records) == 1 and self._is_safe(*records[0][:3]):  # as most are
+            return
         texts = []
         worth = False
         for record in records:
@@ -61,6 +69,14 @@ class Encoder:
             if self._size + size <= ROOM:
                 self._size += size
                 self._kept[id(records)] = records, texts
+
+    def _is_safe(self, kind: str, key: Any, value: Any) -> bool:
+        """Whether a record can be kept for sure, as far as that can be told without encoding it."""
+        if not self._exact or kind != "put" or type(key) is not str or not key.isascii():
+            return False
+        if type(value) is str:
+            return len(value) <= CHEAP and value.isascii()
+        return value is None or type(value) is bool or (type(value) in NUMBERS and -SMALL < value < SMALL)
 
     def columns(self, parts: Records, kinds: list[Any], keys: list[Any], values: list[Any]) -> Columns:
         """What stands in the file of the records (one at least) of several commits; kinds, keys and values are all theirs."""

@@ -42,7 +42,7 @@ from chronomap.errors import (
     NotResidentError,
 )
 from chronomap.runtime.owner import PATIENCE, TURNS, Command, Operation, Owner
-from chronomap.runtime.ports import Bell, CancelledError, Port, ThreadBell
+from chronomap.runtime.ports import CancelledError, Port, ThreadBell
 
 log = logging.getLogger("chronomap")
 
@@ -91,31 +91,32 @@ class Journal(Protocol):
         """Let go of everything."""
 
 
-class TicketBell(Bell):
-    """A bell for a task, rung on its own loop together with all others of a group."""
+class TaskCommand(Command):
+    """A command of a task, which is woken on its own loop together with all others of a group.
 
-    rung = False
+    A bell of its own for each would cost as much as carrying it out.
+    """
+
     ticket: Any = None
+    heard = False
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, operation: Operation, arguments: tuple[Any, ...], port: Port) -> None:
+        self.operation = operation
+        self.arguments = arguments
         self.port = port
 
-    async def hear(self) -> None:
-        """Wait for the ring."""
-        if not self.rung:
+    async def answered(self) -> None:
+        """Wait for the answer."""
+        if not self.heard:
             self.ticket = self.port.tickets()()
             await self.ticket
 
-    def ring(self) -> None:
-        """Wake the task by itself."""
-        self.port.post(lambda: ring_all([self]))
 
-
-def ring_all(bells: list[TicketBell]) -> None:
-    """Ring bells of one loop; call it there."""
-    for bell in bells:
-        bell.rung = True
-    bells[0].port.wake([bell.ticket for bell in bells if bell.ticket is not None])
+def wake_all(commands: list[TaskCommand]) -> None:
+    """Wake the tasks of one loop; call it there."""
+    for command in commands:
+        command.heard = True
+    commands[0].port.wake([command.ticket for command in commands if command.ticket is not None])
 
 
 class JournalOwner(Owner):
@@ -192,36 +193,36 @@ class JournalOwner(Owner):
         port = self._port
         if port is None or not port.leads_here():
             port = self._port = Port()
-        bell = TicketBell(port)
-        command = self.enter(operation, arguments, bell)
+        command = TaskCommand(operation, arguments, port)
+        self.enter(command)
         try:
-            # The first `hear`, written out: this is the way of every write. The ring cannot come in between, for it comes
-            # by way of this loop.
-            bell.ticket = port.tickets()()
-            await bell.ticket
+            # `answered`, written out: this is the way of every write. The answer cannot come in between, for it comes by
+            # way of this loop.
+            command.ticket = port.tickets()()
+            await command.ticket
         except GeneratorExit:  # the task is being taken down: it cannot wait for anything any more
             command.abandoned = firm or not self.withdraw(command)
             raise
         except BaseException:
             if firm or not self.withdraw(command):
                 command.abandoned = not firm
-                while not bell.rung:
+                while not command.heard:
                     # On asyncio no scope keeps out `task.cancel()`, which may come again; the first is raised below.
                     with suppress(CancelledError), anyio.CancelScope(shield=True):
-                        await bell.hear()
+                        await command.answered()
                 if command.commits:
                     self.tell(command.commits)
             raise
         return command
 
-    def enter(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> Command:
+    def enter(self, command: Command) -> Command:
         """See ``Owner``."""
         if threading.get_ident() == self._writer.ident:
             raise ChronoMapError(
                 "the map was called from inside one of its own commands (by a codec, or a key's __eq__ or __hash__); "
                 "do it after the command has returned"
             )
-        command = super().enter(operation, arguments, bell)
+        super().enter(command)
         self._ring()
         if self._gone:
             self.refuse_the_rest()
@@ -294,11 +295,23 @@ class JournalOwner(Owner):
 
     def _carry_out_some(self, commands: list[Command]) -> None:
         """Carry out a few commands in one turn: each changes hands faster than the baton does."""
+        popleft, clock, put, feed = self.mailbox.popleft, self.clock, self.put_now, self.store.feed
+        plain = self.failure is None and not self.closed
         for _ in range(A_FEW):
             try:
-                command = self.mailbox.popleft()
+                command = popleft()
             except IndexError:
                 return
+            if plain and command.operation == put:  # which most are: the same as below, without what they do not need
+                before = feed.head
+                try:
+                    command.reply = command.after = put(clock(), *command.arguments)
+                except BaseException:  # noqa: BLE001, S110 - it is told below, where it happens again
+                    pass
+                else:
+                    command.before = before
+                    commands.append(command)
+                    continue
             if getattr(command.operation, "is_chore", False) and not self.closed:
                 self._chores.append((command, command.operation(*command.arguments)))
                 continue
@@ -426,15 +439,15 @@ class JournalOwner(Owner):
 
     def _answer(self, commands: Iterable[Command]) -> None:
         """Answer commands; those of one loop together, since waking a loop costs more than all the rest."""
-        loops: dict[Port, list[TicketBell]] = {}
+        loops: dict[Port, list[TaskCommand]] = {}
         for command in commands:
             command.done = True
-            if isinstance(bell := command.bell, TicketBell):
-                loops.setdefault(bell.port, []).append(bell)
+            if isinstance(command, TaskCommand):
+                loops.setdefault(command.port, []).append(command)
             else:
-                bell.ring()
-        for port, bells in loops.items():
-            port.post(lambda bells=bells: ring_all(bells))  # type: ignore[misc]
+                command.bell.ring()
+        for port, answered in loops.items():
+            port.post(partial(wake_all, answered))
 
     # -- what is not in memory -----------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ class Owner:
 
     def _bind(self) -> None:
         """Look up once what every call needs."""
-        self._acquire, self._release, self._put_now = self.baton.acquire, self.baton.release, self.store.put_now
+        self._acquire, self._release, self.put_now = self.baton.acquire, self.baton.release, self.store.put_now
         self._is_owned: Callable[[], bool] = self.baton._is_owned  # type: ignore[attr-defined]  # as threading.Condition does
 
     # -- calls from threads --------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class Owner:
             if not self._acquire(False):  # noqa: FBT003
                 return 0
             self.in_turn = True
-            revision: int = self._put_now(self.clock(), key, value)
+            revision: int = self.put_now(self.clock(), key, value)
             self.in_turn = False
             self._release()
         except BaseException:  # also an interrupt that came right after the baton was taken
@@ -185,7 +185,7 @@ class Owner:
 
     def _wait(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:
         bell = ThreadBell()
-        command = self.enter(operation, arguments, bell)
+        command = self.enter(Command(operation, arguments, bell))
         try:
             while not self._answered(command):
                 bell.wait(PATIENCE)
@@ -208,7 +208,7 @@ class Owner:
         With ``firm`` it is applied in any case.
         """
         bell = TaskBell()
-        command = self.enter(operation, arguments, bell)
+        command = self.enter(Command(operation, arguments, bell))
         try:
             while not self._answered(command):
                 await bell.wait(PATIENCE)
@@ -237,11 +237,10 @@ class Owner:
 
     # -- the mailbox and its turns -------------------------------------------------------------------------------------
 
-    def enter(self, operation: Operation, arguments: tuple[Any, ...], bell: Bell) -> Command:
+    def enter(self, command: Command) -> Command:
         """Put a command into the mailbox."""
         if self.closed:
             self.refuse()
-        command = Command(operation, arguments, bell)
         self.mailbox.append(command)
         return command
 

@@ -47,11 +47,11 @@ class Side:
         """Give commands while the disk is busy with another, and so much later; returns what became of each."""
         owner, store = self.cm._owner, self.cm._store
         self.journal.hold()
-        commands = [owner.enter(store.put, ("first", self.now), ThreadBell())]
+        commands = [owner.enter(Command(store.put, ("first", self.now), ThreadBell()))]
         assert self.journal.busy.wait(LONG)
         self.now += later
         for name, arguments in calls:
-            commands.append(owner.enter(getattr(store, name), arguments, ThreadBell()))
+            commands.append(owner.enter(Command(getattr(store, name), arguments, ThreadBell())))
         self.journal.refuses = refused
         self.journal.release()
         for command in commands:
@@ -66,8 +66,8 @@ class Side:
         owner, store = self.cm._owner, self.cm._store
         self.journal.hold()
         with owner.baton:  # the writer waits until all are there
-            commands = [owner.enter(getattr(store, name), arguments, ThreadBell()) for name, arguments in calls]
-            commands.append(owner.enter(store.put, ("first", self.now), ThreadBell()))
+            commands = [owner.enter(Command(getattr(store, name), arguments, ThreadBell())) for name, arguments in calls]
+            commands.append(owner.enter(Command(store.put, ("first", self.now), ThreadBell())))
         assert self.journal.busy.wait(LONG)
         during = self.seen()
         self.journal.release()

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from chronomap import AsyncChronoMap, ChronoMap, ChronoMapTypeError, ClosedError, ConflictError, Retention
+from chronomap.runtime.owner import Command
 from chronomap.runtime.ports import ThreadBell
 from chronomap.testing import ManualClock
 
@@ -160,7 +161,7 @@ def test_an_interrupt_loses_nobodys_command(monkeypatch: pytest.MonkeyPatch) -> 
     cm = ChronoMap[str, int]()
     owner = cm._owner
     bell = ThreadBell()
-    command = owner.enter(owner.store.put, ("k", 1), bell)
+    command = owner.enter(Command(owner.store.put, ("k", 1), bell))
 
     def strike() -> None:
         raise KeyboardInterrupt
