@@ -24,6 +24,8 @@ from chronomap import (
 from chronomap.core.feed import SLACK
 from chronomap.testing import ManualClock
 
+pytestmark = pytest.mark.usefixtures("maps")
+
 LONG = 10
 
 
@@ -203,6 +205,7 @@ async def test_who_may_wait() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.memory_only
 async def test_a_write_touches_one_of_many() -> None:
     """With 10,000 watchers of 10,000 keys a write ends the wait of one."""
     cm = AsyncChronoMap[int, int]()
