@@ -327,6 +327,40 @@ async def test_callbacks_blocks_and_transactions() -> None:
         cm._check()
 
 
+@pytest.mark.anyio
+async def test_streams_on_a_loop_and_in_threads() -> None:
+    """All are woken by what is safe, whoever wrote it, and ``revision`` moves past what does not match."""
+    async with AsyncChronoMap[str, int].open(MemoryJournal()) as cm:
+        threaded = cm.bridge().watch("a", timeout=LONG)
+        streams = [cm.watch("a"), cm.watch(prefix="a"), cm.watch(where=lambda change: change.key == "a")]
+        seen: list[list[int | None]] = [[] for _ in range(4)]
+
+        async def read(number: int) -> None:
+            async for change in streams[number]:
+                seen[number].append(change.value)
+
+        def read_in_a_thread() -> None:
+            for change in threaded:
+                seen[3].append(change.value)
+                if change.value == 19:
+                    return
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, read_in_a_thread)
+            for number in range(3):
+                tasks.start_soon(read, number)
+            for number in range(20):
+                key = "a" if number % 3 == 1 else "b"
+                if number % 2:
+                    await cm.put(key, number)
+                else:
+                    await anyio.to_thread.run_sync(cm.bridge().put, key, number)
+                await until(lambda: all(stream.revision == cm.revision for stream in streams))
+            for stream in streams:
+                stream.close()
+        assert seen == [[1, 4, 7, 10, 13, 16, 19]] * 4
+
+
 def test_a_map_that_is_forgotten() -> None:
     """It lets go of its file all the same, and somebody is told."""
     shelf = Shelf()

@@ -58,6 +58,7 @@ async def test_two_commits_around_the_moment_a_watcher_falls_asleep() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.memory_only
 async def test_revision_moves_past_what_does_not_match() -> None:
     """Asleep or not, ``revision`` says up to where nothing has been missed, and never goes back."""
     cm = AsyncChronoMap[str, int]()
