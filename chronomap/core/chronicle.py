@@ -394,9 +394,11 @@ class Chronicle(Holdings):
                 self._retain(promise.key, now)
 
     def _due_records(self, promises: list[Promise]) -> Iterator[Record]:
+        told: set[tuple[Any, ...]] = set()  # an interrupted commit may have made its promises twice
         for promise in promises:
-            if promise.kind == "age" or (entry := self._standing(promise)) is None:
+            if promise.kind == "age" or promise[2:] in told or (entry := self._standing(promise)) is None:
                 continue
+            told.add(promise[2:])
             if promise.kind == "expire":
                 yield Record("expire", promise.key, MISSING, entry.value, promise.due, NEVER)
             else:

@@ -28,6 +28,8 @@ from chronomap import (
     CompactedError,
 )
 
+pytestmark = pytest.mark.usefixtures("maps")
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -471,6 +473,7 @@ def test_signature(face: type, name: str) -> None:
     assert all(p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters[len(documented) :])
 
 
+@pytest.mark.memory_only
 def test_constructors() -> None:
     """``debug`` goes by position; ``use_rwlock`` is accepted wherever 2.1 took it, and does nothing."""
     assert isinstance(AsyncChronoMap(False), AsyncChronoMap)
@@ -661,6 +664,7 @@ async def both() -> AsyncIterator[tuple[ChronoMap[str, int], AsyncChronoMap[str,
 
 
 @pytest.mark.anyio
+@pytest.mark.memory_only
 async def test_faces_agree(seed: random.Random) -> None:
     """The same calls give the same content and revisions on the sync and the async face."""
     async with both() as (sync, asynchronous):

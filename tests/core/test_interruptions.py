@@ -68,6 +68,18 @@ def everything(store: Store) -> tuple[Any, ...]:
     )
 
 
+def test_a_promise_made_twice_comes_true_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that was interrupted between its promises is finished later, and makes them again."""
+    store = filled()
+    break_once(monkeypatch, store.deadlines, "add", KeyboardInterrupt(), call=2, late=True)
+    with pytest.raises(KeyboardInterrupt):
+        store.put(NOW, "a", "after", NOW + 1, ttl=5.0)
+    assert store.clean_expired_keys(NOW + 10) == 1
+    (commit,) = store.feed.since(store.revision - 1)
+    assert [record.kind for record in commit.records] == ["activate", "expire"]
+    store.check(NOW + 10)
+
+
 def break_once(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: BaseException, *, call: int, late: bool
 ) -> list[int]:

@@ -14,6 +14,7 @@ import pytest
 from faulty import FaultySystem, NthFails, Step, after_power_loss
 from logs import all_of, batch, commits, plain, told
 
+from chronomap import ChronoMap
 from chronomap.core.meta import NOTHING
 from chronomap.core.records import Commit
 from chronomap.core.retention import Retention
@@ -187,6 +188,43 @@ def test_every_write_and_sync_fails_in_turn(tmp_path: Path, error: type[Exceptio
         if not fault.failed:
             break
     assert n > 50
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_a_map_after_a_failed_sync(tmp_path: Path, durability: str) -> None:
+    """No second sync is tried: writes are refused until the map is reopened, reads go on, and what is on the disk decides."""
+    path = tmp_path / "map.chrono"
+    SqliteJournal.open(path).close()
+    system = FaultySystem()
+    failing = "sync" if durability == "full" else "write"
+    tried: list[Step] = []
+
+    def fail(step: Step) -> None:
+        if step.what == failing:
+            tried.append(step)
+            raise apsw.IOError("made to fail")
+
+    cm: ChronoMap[str, int] = ChronoMap.open(SqliteJournal.open(path, durability=durability, vfs=system.vfs_name))
+    try:
+        cm.put("a", 1)
+        system.fails = fail
+        with pytest.raises(JournalError):
+            cm.put_many({"a": 2, "b": 2})
+        system.fails = lambda _step: None
+        after = len(tried)
+        for write in (lambda: cm.put("a", 3), lambda: cm.erase("a"), lambda: cm.rollback(0), cm.compact):
+            with pytest.raises(JournalError):
+                write()
+        assert len(tried) == after
+        assert (cm.latest(), cm.revision, len(cm)) == ({"a": 1}, 1, 1)
+        assert cm.read_only is not None
+    finally:
+        cm.close()
+        system.unregister()
+    with ChronoMap[str, int].open(path) as cm:
+        assert cm.latest() in ({"a": 1}, {"a": 2, "b": 2})
+        assert cm.read_only is None
+        assert cm.put("a", 4) == cm.revision
 
 
 def test_a_disk_fills_up_and_is_freed(tmp_path: Path, seed: random.Random) -> None:

@@ -1,7 +1,7 @@
 """Failures that really happened to libraries of this kind, and the tests that fail without this library's answer.
 
 Each row: its number, what happened elsewhere, and the tests, some of which stand where their subject is tested.
-``test_index.py`` checks that they all exist and say so. 15 (a failed sync of a journal) stands with what it is about.
+``test_index.py`` checks that they all exist and say so.
 
 ==  ====================================================================================================================
 1   A cancelled caller shifts everybody's replies, or hides an operation that was applied
@@ -31,10 +31,13 @@ Each row: its number, what happened elsewhere, and the tests, some of which stan
     - tests/pitfalls/test_threads_and_loops.py::test_a_thread_that_may_not_start
     - tests/pitfalls/test_threads_and_loops.py::test_leaving_in_the_middle_of_everything
     - tests/runtime/test_owner.py::test_leaving_without_closing
+    - tests/runtime/test_durable.py::test_leaving_without_closing
 6   After a fork the child shares the parent's loop, file or lock (redis/redis-py#2910, gunicorn#3529)
 
     - tests/pitfalls/test_threads_and_loops.py::test_a_fork_in_the_middle_of_a_turn
     - tests/runtime/test_owner.py::test_a_forked_child_is_told
+    - tests/runtime/test_durable.py::test_a_forked_child_is_told
+    - tests/journal/test_file.py::test_a_forked_child_cannot_touch_it
 7   A callback calls back into its own actor and deadlocks (jodal/pykka#9, #76; django/asgiref#348)
 
     - tests/pitfalls/test_threads_and_loops.py::test_a_callback_may_wait_for_a_thread_that_writes
@@ -70,6 +73,11 @@ Each row: its number, what happened elsewhere, and the tests, some of which stan
     - tests/pitfalls/test_time.py::test_the_present_outlives_its_age
     - tests/pitfalls/test_time.py::test_below_the_edge_nobody_says_missing
     - tests/core/test_timeline.py::test_pruning_never_lies
+15  A failed sync is tried again and then lies (PostgreSQL's fsync, 2018)
+
+    - tests/journal/test_faults.py::test_a_map_after_a_failed_sync
+    - tests/journal/test_faults.py::test_every_write_and_sync_fails_in_turn
+    - tests/runtime/test_durable.py::test_a_journal_that_fails
 16  A save that fails half-way destroys the previous file (chronomap 2's ``save_json``)
 
     - tests/pitfalls/test_files.py::test_a_save_that_is_killed

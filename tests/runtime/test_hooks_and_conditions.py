@@ -17,7 +17,7 @@ from chronomap.runtime.owner import Command
 from chronomap.runtime.ports import ThreadBell
 from chronomap.testing import ManualClock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 
 
 async def test_a_callback_that_is_cancelled_by_itself_cancels_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -74,6 +74,7 @@ class Uncopied:
         return Uncopied(self.copies - 1)
 
 
+@pytest.mark.memory_only
 async def test_a_value_that_cannot_be_copied_hides_no_conflict() -> None:
     """The error tells of the conflict; the copy is made when somebody asks for it."""
     cm = AsyncChronoMap[str, Any]()
@@ -156,6 +157,7 @@ def test_an_idle_key_grows_old() -> None:
     loaded._check()
 
 
+@pytest.mark.memory_only
 def test_an_interrupt_loses_nobodys_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt that strikes right after a command was taken leaves it to whoever comes next."""
     cm = ChronoMap[str, int]()

@@ -22,7 +22,7 @@ import pytest
 from chronomap import AsyncChronoMap, ChronoMap, ChronoMapError, ClosedError, ConflictError, LaggedError
 from chronomap.testing import ManualClock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 
 
 def replay(cm: Any, acknowledged: dict[int, tuple[str, Any]], keys: list[str]) -> None:
@@ -136,6 +136,7 @@ async def test_a_tight_loop_lets_others_run() -> None:
     assert turns >= 10
 
 
+@pytest.mark.memory_only
 async def test_cancellation_is_noticed_in_a_tight_loop() -> None:
     """A loop of awaited puts can be cancelled, and what was acknowledged stays."""
     cm = AsyncChronoMap[str, int]()
@@ -321,6 +322,7 @@ async def test_the_reaper_needs_no_caller() -> None:
             break
 
 
+@pytest.mark.memory_only
 def test_the_reaper_follows_a_moved_clock() -> None:
     """The sync map's reaper thread wakes when a manual clock is moved, and goes when the map goes."""
     clock = ManualClock(1000.0)
@@ -340,6 +342,7 @@ def test_the_reaper_follows_a_moved_clock() -> None:
     assert not any(thread.name == "chronomap-reaper" for thread in threading.enumerate())
 
 
+@pytest.mark.memory_only
 def test_a_plain_map_starts_no_thread() -> None:
     """Until something has a deadline."""
     before = threading.active_count()

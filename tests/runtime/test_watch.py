@@ -26,6 +26,8 @@ from chronomap.core.feed import SLACK
 from chronomap.runtime.gates import FEW
 from chronomap.testing import ManualClock
 
+pytestmark = pytest.mark.usefixtures("maps")
+
 LONG = 10
 
 
@@ -58,6 +60,7 @@ async def test_two_commits_around_the_moment_a_watcher_falls_asleep() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.memory_only
 async def test_revision_moves_past_what_does_not_match() -> None:
     """Asleep or not, ``revision`` says up to where nothing has been missed, and never goes back."""
     cm = AsyncChronoMap[str, int]()
@@ -234,6 +237,7 @@ async def test_who_may_wait() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.memory_only
 async def test_a_write_touches_one_of_many() -> None:
     """With 10,000 watchers of 10,000 keys a write ends the wait of one."""
     cm = AsyncChronoMap[int, int]()

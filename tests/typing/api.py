@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import assert_type
+from pathlib import Path
+from typing import Any, assert_type
 
 from chronomap import AsyncChronoMap, Change, ChronoMap, Retention, Snapshot, Version, meta
 
@@ -51,3 +52,29 @@ async def awaited() -> None:
             assert_type(past, Change[str, bytes])
         async with cm.transaction() as tx:
             await tx.put("a", b"2")
+
+
+def on_disk() -> None:
+    """Opened with its types said, or told by where it goes; both faces."""
+    with ChronoMap[str, int].open("config.chrono", durability="normal", retention=Retention(max_age=60)) as cm:
+        assert_type(cm, ChronoMap[str, int])
+        assert_type(cm["a"], int)
+        assert_type(cm.durable, bool)
+        assert_type(cm.read_only, str | None)
+        assert_type(cm.backup(Path("copy.chrono"), progress=print), int)
+        cm.compact()
+        cm.vacuum()
+    told: ChronoMap[str, float] = ChronoMap.open(Path("config.chrono"), create=False)
+    told.close()
+
+
+async def on_disk_awaited() -> None:
+    """The same with ``async with``, and awaited."""
+    async with AsyncChronoMap[str, bytes].open("config.chrono", progress=lambda done, total: None) as cm:
+        assert_type(cm, AsyncChronoMap[str, bytes])
+        assert_type(await cm.get("a", default=b""), bytes | Any)
+        assert_type(await cm.backup("copy.chrono"), int)
+        await cm.compact(5)
+    awaited = await AsyncChronoMap[str, int].open("config.chrono")
+    assert_type(awaited, AsyncChronoMap[str, int])
+    await awaited.aclose()
