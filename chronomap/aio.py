@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -28,7 +28,7 @@ from chronomap.core.timeline import UNSETTLED
 from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View, all_keys, differences
-from chronomap.durable import AsyncDurable
+from chronomap.durable import AsyncDurable, save_journal
 from chronomap.errors import (
     ChronoMapError,
     ChronoMapKeyError,
@@ -56,6 +56,9 @@ from chronomap.runtime.ports import Port
 from chronomap.runtime.service import Service
 from chronomap.runtime.watch import ChangeStream, Replay, select
 from chronomap.sync import ChronoMap, Transaction
+
+if TYPE_CHECKING:
+    from chronomap.journal import Codec
 
 T = TypeVar("T")
 
@@ -194,6 +197,16 @@ class _AsyncReads(Readable[K, V]):
         """The same in pickle format."""
         view = await self._view_for()
         await self._read_in_thread(view, lambda view: formats.save_pickle(view, Path(file_path), compress=compress))
+
+    async def save_journal(
+        self, file_path: str | Path, *, codec: Codec | None = None, progress: formats.Progress | None = None
+    ) -> None:
+        """Write the map with its history into a new file for ``open``, in a worker thread. See ``ChronoMap.save_journal``.
+
+        Cancellation: the file is there as a whole or not at all.
+        """
+        view = await self._view_for()
+        await self._read_in_thread(view, lambda view: save_journal(view, Path(file_path), codec, progress))
 
     async def export_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
         """Write the history as change lines, in a worker thread; returns how many."""

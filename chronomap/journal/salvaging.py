@@ -21,7 +21,7 @@ from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, read_meta, reco
 from chronomap.journal.opening import check_path, create
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
-from chronomap.journal.sqlite import SqliteJournal, _check_codec
+from chronomap.journal.sqlite import SqliteJournal, check_codec
 from chronomap.journal.state import State
 
 GROUP: Final = 1_000
@@ -81,7 +81,7 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
     codec = codec or ExactCodec()
     report = Salvage()
     with _readable(source, target.parent) as connection:
-        _check_codec(_state(connection).codec or codec.name, codec, source)
+        check_codec(_state(connection).codec or codec.name, codec, source)
         with SqliteJournal.open(target, durability="normal", codec=codec) as journal:
             group: list[Commit] = []
             for commit in _commits(connection, codec, report):
