@@ -13,7 +13,7 @@ from chronomap.core.records import Record
 from chronomap.errors import JournalError
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
 from chronomap.journal.log import COLUMNS, damaged, is_whole, record_of
-from chronomap.journal.opening import connect, leave_as_found, pragma, translated
+from chronomap.journal.opening import connect, leave_as_found, let_go, pragma, translated
 from chronomap.journal.protocol import Progress
 from chronomap.journal.schema import FORMAT, PLACES
 from chronomap.journal.sqlite import BACKUP_PAGES, SqliteJournal, check_codec
@@ -59,7 +59,8 @@ class ReadingJournal(SqliteJournal):
                 state = State.read(connection)
             check_codec(state.codec, codec, real)
         except BaseException:
-            connection.close(True)  # noqa: FBT003 - apsw's own signature: "force"
+            leave_as_found(connection, real)
+            let_go(connection)
             raise
         new = cls(real, _Nobody(), connection, codec, state)  # type: ignore[arg-type]
         new.failure = JournalError(f"{path} is open for reading only; to write to it, open it without read_only")

@@ -19,6 +19,7 @@ from chronomap.journal.extras import apsw
 from chronomap.journal.loading import cut_of
 from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, read_meta, record_of
 from chronomap.journal.opening import check_path, create
+from chronomap.journal.ownership import refuse_if_owned_here
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
 from chronomap.journal.sqlite import SqliteJournal, check_codec
@@ -72,10 +73,12 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
 
     Raises:
         CorruptJournalError: If nothing of a journal can be found.
+        JournalInUseError: If a map of this process has ``path`` open.
         JournalOpenError: If ``path`` is not there, another codec wrote it, or ``new_path`` cannot be made.
     """
     source, target = Path(os.path.realpath(path)), Path(os.path.realpath(new_path))
     check_path(source)
+    refuse_if_owned_here(source)
     if target.exists():
         raise ChronoMapError(f"{target} is there already; salvage into a new file")
     codec = codec or ExactCodec()
