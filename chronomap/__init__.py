@@ -36,7 +36,11 @@ from chronomap.sync import ChronoMap
 if TYPE_CHECKING:
     from chronomap.journal.codec import ExactCodec as ExactCodec
     from chronomap.journal.codec import UnsafePickleCodec as UnsafePickleCodec
+    from chronomap.journal.following import follow as follow
+    from chronomap.journal.looking import backup as backup
+    from chronomap.journal.looking import describe as describe
     from chronomap.journal.salvaging import salvage as salvage
+    from chronomap.journal.tolerant import TolerantCodec as TolerantCodec
     from chronomap.journal.verifying import verify as verify
 
 __all__ = [
@@ -72,7 +76,11 @@ __all__ = [
 
 _DURABLE = {
     "ExactCodec": "chronomap.journal.codec",
+    "TolerantCodec": "chronomap.journal.tolerant",
     "UnsafePickleCodec": "chronomap.journal.codec",
+    "backup": "chronomap.journal.looking",
+    "describe": "chronomap.journal.looking",
+    "follow": "chronomap.journal.following",
     "salvage": "chronomap.journal.salvaging",
     "verify": "chronomap.journal.verifying",
 }

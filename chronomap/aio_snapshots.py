@@ -18,6 +18,7 @@ from chronomap.core.records import Version
 from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import MISSING, release
 from chronomap.core.view import View, all_keys, differences
+from chronomap.durable import save_journal
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError, NotResidentError
 from chronomap.face import Difference, K, Readable, V, check_number, newest, prefix_text
 from chronomap.runtime.blocks import Block, current
@@ -26,6 +27,7 @@ from chronomap.snapshots import Transaction
 
 if TYPE_CHECKING:
     from chronomap.aio import AsyncChronoMap
+    from chronomap.journal import Codec
 
 T = TypeVar("T")
 
@@ -161,6 +163,16 @@ class AsyncReads(Readable[K, V]):
         """The same in pickle format."""
         view = await self._view_for()
         await self._read_in_thread(view, lambda view: formats.save_pickle(view, Path(file_path), compress=compress))
+
+    async def save_journal(
+        self, file_path: str | Path, *, codec: Codec | None = None, progress: formats.Progress | None = None
+    ) -> None:
+        """Write the map with its history into a new file for ``open``, in a worker thread. See ``ChronoMap.save_journal``.
+
+        Cancellation: the file is there as a whole or not at all.
+        """
+        view = await self._view_for()
+        await self._read_in_thread(view, lambda view: save_journal(view, Path(file_path), codec, progress))
 
     async def export_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
         """Write the history as change lines, in a worker thread; returns how many."""

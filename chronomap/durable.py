@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
@@ -13,6 +14,7 @@ import anyio.to_thread
 
 from chronomap.core.feed import RETAINED_CHANGES
 from chronomap.core.retention import Retention
+from chronomap.core.view import View
 from chronomap.errors import ChronoMapError
 from chronomap.face import Face, K, V, check_options
 from chronomap.runtime import chores
@@ -35,7 +37,7 @@ class _Durable(Face[K, V]):
 
     @property
     def read_only(self) -> str | None:
-        """Why nothing can be written until the map is reopened; None while all is well."""
+        """Why nothing can be written: something failed, or it was opened with ``read_only``. None while all is well."""
         failure = self._owner.failure
         return None if failure is None else str(failure)
 
@@ -53,6 +55,17 @@ class _Durable(Face[K, V]):
         return (revision,)
 
 
+def save_journal(view: View, path: Path, codec: Codec | None, progress: Progress | None) -> None:
+    """Write all that a pinned view knows into a new file; see ``ChronoMap.save_journal``.
+
+    Raises:
+        MissingExtraError: If what durable maps need is not installed.
+    """
+    from chronomap.journal.making import make  # noqa: PLC0415 - needs an extra
+
+    make(path, view, codec=codec, progress=progress)
+
+
 class SyncDurable(_Durable[K, V]):
     """Opening and caring for a file, for plain code."""
 
@@ -66,6 +79,7 @@ class SyncDurable(_Durable[K, V]):
         create: bool = True,
         resident: Retention | None = None,
         progress: Progress | None = None,
+        read_only: bool = False,
         debug: bool = False,
         retention: Retention | None = None,
         isolation: Literal["copy", "share"] = "copy",
@@ -86,6 +100,11 @@ class SyncDurable(_Durable[K, V]):
             resident: How much of each key's history to keep in memory; older versions are read from the file when asked
                 for. Default: everything.
             progress: ``progress(done, total)`` is called now and then while the file is read.
+            read_only: The file as it is at this moment, whoever owns it, who can go on writing: nobody's file is taken, made or
+                changed, and what falls due is seen but not committed. Writes raise ``JournalError``. What is committed later is
+                not seen (``chronomap.follow`` tells it, and ``backup`` copies it). ``retention`` is left out. As long as
+                some of the map is read from the file when asked for (``resident=``), the owner's changes gather in SQLite's
+                log beside it: close the map soon, or load everything.
             debug: See ``ChronoMap``.
             retention: See ``ChronoMap``; what it removes is removed from the file too.
             isolation: See ``ChronoMap``.
@@ -93,14 +112,14 @@ class SyncDurable(_Durable[K, V]):
             feed_retention: See ``ChronoMap``.
 
         Raises:
-            JournalInUseError: If it is open elsewhere: at once, with the process id of who has it.
+            JournalInUseError: If it is open elsewhere: at once, with the process id of who has it. Not with ``read_only``.
             JournalOpenError: If there is no such file, or it is not one of ChronoMap's, or of a newer version's.
             CorruptJournalError: If it is damaged; the error says what is wrong and up to which revision all is well.
             MissingExtraError: If what durable maps need is not installed.
         """
         check_options(isolation, retention, feed_retention)
         opening = Opening(
-            path, durability, codec, create, resident, progress, retention, isolation, clock, feed_retention
+            path, durability, codec, create, resident, progress, retention, isolation, clock, feed_retention, read_only
         )  # fmt: skip
         owner = opening.open()
         try:
@@ -159,6 +178,7 @@ class AsyncDurable(_Durable[K, V]):
         create: bool = True,
         resident: Retention | None = None,
         progress: Progress | None = None,
+        read_only: bool = False,
         debug: bool = False,
         retention: Retention | None = None,
         isolation: Literal["copy", "share"] = "copy",
@@ -174,7 +194,7 @@ class AsyncDurable(_Durable[K, V]):
         """
         check_options(isolation, retention, feed_retention)
         opening = Opening(
-            path, durability, codec, create, resident, progress, retention, isolation, clock, feed_retention
+            path, durability, codec, create, resident, progress, retention, isolation, clock, feed_retention, read_only
         )  # fmt: skip
         return Opened(cls, opening, debug=debug)
 

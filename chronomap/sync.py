@@ -18,7 +18,7 @@ from chronomap.core.retention import Retention
 from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import IMMUTABLE, MISSING, Captured, hashable, release
 from chronomap.core.view import View
-from chronomap.durable import SyncDurable
+from chronomap.durable import SyncDurable, save_journal
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError, JournalError
 from chronomap.face import (
     ATTEMPTS,
@@ -38,6 +38,8 @@ from chronomap.snapshots import Reads, Snapshot, Transaction
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from chronomap.journal import Codec
 
 SLICE: Final = 256
 """Keys that one command of many prunes."""
@@ -532,6 +534,22 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
     def save_pickle(self, file_path: str | Path, compress: bool = False) -> None:
         """The same in pickle format: smaller and faster, plain data only."""
         formats.save_pickle(self._pin(), Path(file_path), compress=compress)
+
+    def save_journal(
+        self, file_path: str | Path, *, codec: Codec | None = None, progress: formats.Progress | None = None
+    ) -> None:
+        """Write the map with its history into a new file for ``open``: revisions, instants, meta, what was pruned.
+
+        Args:
+            file_path: Where to; must not be there yet.
+            codec: See ``open``.
+            progress: ``progress(done, total)`` in revisions, called now and then.
+
+        Raises:
+            JournalOpenError: If the file is there already, or cannot be made.
+            ChronoMapTypeError, ChronoMapValueError: If a key or value would not come back as it is; no file is made.
+        """
+        save_journal(self._pin(), Path(file_path), codec, progress)
 
     @classmethod
     def load_pickle(

@@ -104,9 +104,9 @@ def _make(file: str, source: str, kind: str) -> int:
     if kind == "disk":
         from chronomap.cli import journals  # noqa: PLC0415 - needs the extras of maps on disk
 
-        with contents(source) as view:
-            journals.make(file, view, source)
-            return view.revision
+        with contents(source) as cm:
+            journals.make(file, cm, source)
+            return cm.revision
     with load(source, bar=True) as cm:
         save(cm, file, bar=True)
         return cm.revision

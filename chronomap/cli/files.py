@@ -6,14 +6,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chronomap import ChronoMap, formats
+from chronomap import ChronoMap
 from chronomap.cli.words import BadInput, Map, progress_bar, reported
-from chronomap.core.store import Store
-from chronomap.core.view import View
 
 ENDINGS = ".json, .pkl, .pickle (saved maps), .jsonl, .jsonl.gz (change lines)"
 SQLITE = b"SQLite format 3\0"
@@ -159,15 +157,19 @@ def _spooled(path: str) -> Iterator[str]:
 
 
 @contextmanager
-def contents(path: str) -> Iterator[View]:
+def contents(path: str) -> Iterator[Map]:
     """All that a file holds, as it stands: nothing that is due is committed."""
     kind = kind_of(path)
     if kind in ("json", "pickle"):
-        store = Store()
         with reported(path):
-            formats.load(store, (formats.load_json if kind == "json" else formats.load_pickle)(Path(path)), time.time())
-        yield View(store, store.instant, store.revision)
+            cm: Map = (ChronoMap.load_json if kind == "json" else ChronoMap.load_pickle)(path, clock=_stopped())
     else:
-        with load(path, bar=True) as cm:
-            cm._store.fold()
-            yield View(cm._store, cm._store.instant, cm.revision)
+        cm = load(path, bar=True)
+    with cm:
+        yield cm
+
+
+def _stopped() -> Callable[[], float]:
+    """A clock that tells the time once, for the loading; then the map stays at the instant of its newest commit."""
+    present = iter([time.time()])
+    return lambda: next(present, float("-inf"))

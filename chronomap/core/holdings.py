@@ -271,13 +271,17 @@ class Holdings:
 
     # -- loading -------------------------------------------------------------------------------------------------------
 
-    def restore(self, key: Any, entries: Iterable[Entry], floor: tuple[float, int] | None) -> None:
-        """Load one key's entries, sorted, from a file into a store that nobody uses yet."""
+    def restore(self, key: Any, entries: Iterable[Entry], floor: tuple[float, int] | None, newest: int | None = None) -> None:
+        """Load one key's entries, sorted, from a file into a store that nobody uses yet.
+
+        With the newest revision: what fell due is in it, see ``take``. Without: that has not been committed yet.
+        """
         timeline = Timeline()
         for timestamp, revision, value, expires_at in entries:
             timeline = timeline.add(timestamp, revision, value, expires_at)
             if value is not CANCELLED:
-                self._promise(key, timestamp, revision, expires_at, self.instant)
+                ahead = newest is None or expires_at > self.instant or revision == newest
+                self._promise(key, timestamp, revision, expires_at if ahead else NEVER, self.instant)
         revisions = timeline.revisions
         timeline.changed = max(revisions)
         timeline.ordered = all(one <= two for one, two in pairwise(revisions))

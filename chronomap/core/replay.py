@@ -56,13 +56,14 @@ def commits(view: View, since: int) -> Iterator[Commit]:
         )
     floor = max(since, store.feed.floor)
     newest = store.feed.since(floor)
-    yield from _rebuilt(view, since, min(floor, view.revision))
+    yield from rebuilt(view, since, min(floor, view.revision))
     for commit in newest:
         if since < commit.revision <= view.revision:
             yield commit
 
 
-def _rebuilt(view: View, since: int, until: int) -> Iterator[Commit]:
+def rebuilt(view: View, since: int, until: int) -> Iterator[Commit]:
+    """The commits after a revision, up to another, with what is left of them; those of which nothing is are left out."""
     if since >= until:
         return
     ledger = view.store.ledger

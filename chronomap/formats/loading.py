@@ -43,8 +43,9 @@ def load(store: Store, mapping: Mapping[str, Any], now: float) -> None:
         raise ChronoMapValueError("only an empty map can be loaded into")
     contents = _read(mapping) if "format" in mapping else legacy.read(mapping, now)
     store.instant = contents.instants[-1] if contents.instants else -NEVER
+    newest = len(contents.instants) if "format" in mapping else None  # ChronoMap 2 committed no expiries
     for key, entries, floor in contents.keys:
-        store.restore(key, entries, floor)
+        store.restore(key, entries, floor, newest)
     versions = Counter(entry.revision for _, entries, _ in contents.keys for entry in entries)
     notes = [(revision, note, versions[revision]) for revision, note in contents.notes]
     store.restored(contents.instants, notes, contents.pruned_to)

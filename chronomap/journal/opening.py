@@ -71,6 +71,7 @@ def connect(path: Path, durability: str, vfs: str | None = None) -> apsw.Connect
             check_head(connection, path)
             set_up(connection, durability)
     except BaseException:
+        leave_as_found(connection, path)
         let_go(connection)
         raise
     return connection

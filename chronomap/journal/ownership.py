@@ -44,6 +44,21 @@ LONGEST: Final = 1000
 _owned: dict[str, int] = {}  # the process id that owns a path, as far as this process knows
 
 
+def refuse_if_owned_here(path: Path) -> None:
+    """Before a file is opened other than by SQLite: that would cost this process SQLite's locks on it, if it has any.
+
+    Raises:
+        JournalInUseError: If a map of this process has it open.
+    """
+    if _owned.get(str(path)) == os.getpid():
+        raise JournalInUseError(
+            f"{path} is open in this process (process {os.getpid()}); close that map first",
+            path=str(path),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+
+
 class Ownership:
     """The right to write to one file, until it is released.
 

@@ -19,9 +19,10 @@ from chronomap.journal.extras import apsw
 from chronomap.journal.loading import cut_of
 from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, read_meta, record_of
 from chronomap.journal.opening import check_path, create
+from chronomap.journal.ownership import refuse_if_owned_here
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
-from chronomap.journal.sqlite import SqliteJournal, _check_codec
+from chronomap.journal.sqlite import SqliteJournal, check_codec
 from chronomap.journal.state import State
 
 GROUP: Final = 1_000
@@ -72,16 +73,18 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
 
     Raises:
         CorruptJournalError: If nothing of a journal can be found.
+        JournalInUseError: If a map of this process has ``path`` open.
         JournalOpenError: If ``path`` is not there, another codec wrote it, or ``new_path`` cannot be made.
     """
     source, target = Path(os.path.realpath(path)), Path(os.path.realpath(new_path))
     check_path(source)
+    refuse_if_owned_here(source)
     if target.exists():
         raise ChronoMapError(f"{target} is there already; salvage into a new file")
     codec = codec or ExactCodec()
     report = Salvage()
     with _readable(source, target.parent) as connection:
-        _check_codec(_state(connection).codec or codec.name, codec, source)
+        check_codec(_state(connection).codec or codec.name, codec, source)
         with SqliteJournal.open(target, durability="normal", codec=codec) as journal:
             group: list[Commit] = []
             for commit in _commits(connection, codec, report):

@@ -29,6 +29,15 @@ APPLICATION: Final = 0x43684D70
 FORMAT: Final = 1
 """Of the tables below; a file with a greater one was written by a newer ChronoMap."""
 
+PLACES: Final = """CREATE TABLE places (
+  key BLOB NOT NULL,
+  timestamp REAL NOT NULL,
+  revision INTEGER NOT NULL,
+  id INTEGER NOT NULL,
+  PRIMARY KEY (key, timestamp, revision, id)
+) WITHOUT ROWID"""
+"""The index by key."""
+
 TABLES: Final = (
     """CREATE TABLE records (
   id INTEGER PRIMARY KEY,
@@ -50,13 +59,7 @@ TABLES: Final = (
   meta TEXT,
   checksum INTEGER NOT NULL
 )""",
-    """CREATE TABLE places (
-  key BLOB NOT NULL,
-  timestamp REAL NOT NULL,
-  revision INTEGER NOT NULL,
-  id INTEGER NOT NULL,
-  PRIMARY KEY (key, timestamp, revision, id)
-) WITHOUT ROWID""",
+    PLACES,
     """CREATE TABLE pruned (
   key BLOB PRIMARY KEY,
   timestamp REAL NOT NULL,

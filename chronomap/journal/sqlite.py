@@ -137,7 +137,7 @@ class SqliteJournal:
             connection = opening.connect(real, durability, vfs)
             with translated(str(real), "opening it"):
                 state = State.read(connection)
-            _check_codec(state.codec, codec, real)
+            check_codec(state.codec, codec, real)
         except BaseException:
             if connection is not None:
                 opening.let_go(connection)
@@ -295,15 +295,18 @@ class SqliteJournal:
     def _place(self) -> None:
         """Bring the index by key up to date, and count it once. Amortised O(log n) per record."""
         if not self._counted:
-            [(places,)] = self._connection.execute("SELECT count(*) FROM places").fetchall()
-            if places != self._state.places:
-                raise CorruptJournalError(f"{self._state.places} rows were put into the index by key, but {places} are there")
-            self._counted = True
+            self._count_places()
         if self._state.placed < self._state.id:
             self._ready()
             with self._writing("bringing the index up to date") as state:
                 self._remover.place(state)
             self._tidy()
+
+    def _count_places(self) -> None:
+        [(places,)] = self._connection.execute("SELECT count(*) FROM places").fetchall()
+        if places != self._state.places:
+            raise CorruptJournalError(f"{self._state.places} rows were put into the index by key, but {places} are there")
+        self._counted = True
 
     # -- forgetting ----------------------------------------------------------------------------------------------------
 
@@ -414,7 +417,8 @@ def _counter(found: list[int]) -> Callable[[Any, str, int], int]:
     return note
 
 
-def _check_codec(found: str, codec: Codec, path: Path) -> None:
+def check_codec(found: str, codec: Codec, path: Path) -> None:
+    """Refuse a codec that did not write a file."""
     if found != codec.name:
         raise JournalOpenError(
             f"{path} was written by the codec {found!r}, not {codec.name!r}; open it with codec=", path=str(path)

@@ -14,7 +14,7 @@ from chronomap.journal.codec import Codec, ExactCodec
 from chronomap.journal.loading import read_cuts
 from chronomap.journal.log import walk
 from chronomap.journal.opening import connect, leave_as_found, translated
-from chronomap.journal.sqlite import _check_codec
+from chronomap.journal.sqlite import check_codec
 from chronomap.journal.state import State
 
 MOST: Final = 100
@@ -80,7 +80,7 @@ def verify(path: str | os.PathLike[str], codec: Codec | None = None) -> Report:
         _note(report, lambda: _state(connection, state))
         report.revision = state.revision
         if state.codec:
-            _check_codec(state.codec, codec or ExactCodec(), real)
+            check_codec(state.codec, codec or ExactCodec(), real)
             _note(report, lambda: _log(connection, codec or ExactCodec(), state, report))
             _note(report, lambda: _index(connection, state, report))
     return report

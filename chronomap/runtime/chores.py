@@ -48,10 +48,10 @@ def vacuum(owner: JournalOwner) -> Steps:
 def backup(owner: JournalOwner, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None) -> Steps:
     """Copy the file; the reply is the revision of the copy."""
     copying = _able(owner, "backup")(path)
-    revision = owner.store.revision
+    revision = owner.journal.revision
     try:
         for done, total in copying:
-            revision = owner.store.revision  # now, since groups that come after the last step are not in the copy
+            revision = owner.journal.revision  # now, since groups that come after the last step are not in the copy
             if progress is not None:
                 progress(done, total)
             yield

@@ -69,6 +69,10 @@ class Journal(Protocol):
     """What the owner needs of a journal; see ``chronomap.journal.protocol``."""
 
     @property
+    def revision(self) -> int:
+        """The newest revision that is on the disk."""
+
+    @property
     def failure(self) -> JournalError | None:
         """Why nothing more can be written."""
 

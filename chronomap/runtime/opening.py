@@ -39,15 +39,16 @@ class Opening:
     isolation: Literal["copy", "share"] = "copy"
     clock: Callable[[], float] | None = None
     feed_retention: int = RETAINED_CHANGES
+    read_only: bool = False
 
     def open(self) -> JournalOwner:
-        """Own the file and read it. Blocks.
+        """Own the file, unless it is only looked at, and read it. Blocks.
 
         Raises:
             MissingExtraError: If what reads it is not installed.
             JournalError: See ``ChronoMap.open``.
         """
-        store = Store(self.retention, self.feed_retention)
+        store = Store(None if self.read_only else self.retention, self.feed_retention)
         journal = self._journal()
         try:
             self._fill(store, journal)
@@ -61,11 +62,15 @@ class Opening:
         if not isinstance(where, str | os.PathLike):
             if not hasattr(where, "append"):
                 raise ChronoMapTypeError(f"a map is opened on the path of a file, got {type(where).__name__}")
+            if self.read_only:
+                raise ChronoMapTypeError(f"read_only is for the path of a file, got {type(where).__name__}")
             return where
         if SCHEME in os.fspath(where):
             raise ChronoMapValueError(f"{where}: there is no such engine yet; open the path of a file")
-        from chronomap.journal import SqliteJournal  # noqa: PLC0415 - needs an extra
+        from chronomap.journal import ReadingJournal, SqliteJournal  # noqa: PLC0415 - needs an extra
 
+        if self.read_only:
+            return ReadingJournal.look(where, self.codec)
         return SqliteJournal.open(where, durability=self.durability, codec=self.codec, create=self.create)
 
     def _fill(self, store: Store, journal: Journal) -> None:
@@ -85,3 +90,5 @@ class Opening:
         after = max(journal.complete_since, store.revision - store.feed.retained, 0)
         completion = Completion(store, None if self.resident is None else journal)
         store.feed_on(completion.complete(commit) for commit in journal.replay(after))
+        if self.read_only and not contents.partial:
+            journal.rest()  # type: ignore[attr-defined]  # a ReadingJournal, which nobody asks for anything any more

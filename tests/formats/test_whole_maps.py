@@ -183,6 +183,20 @@ def test_the_whole_history_comes_back(tmp_path: Path, save: Callable[..., None],
     assert again.put("new", 1) == cm.put("new", 1)
 
 
+def test_an_expiry_that_was_undone_stays_undone(tmp_path: Path) -> None:
+    """It fell due once, before the file was written; only what the last commit brought along is due still."""
+    clock = ManualClock(1000)
+    cm: ChronoMap[str, int] = ChronoMap(clock=clock)
+    cm.put("a", 1, ttl=5)
+    clock.set(1010)
+    expired = cm.put("b", 1) - 1
+    cm.undo(expired)
+    cm.save_json(tmp_path / "f")
+    again = ChronoMap[str, int].load_json(tmp_path / "f", clock=clock)
+    assert again.to_dict() == cm.to_dict()
+    assert again.revision == cm.revision
+
+
 def test_an_empty_map(tmp_path: Path) -> None:
     """It can be saved, too."""
     ChronoMap().save_json(tmp_path / "f")

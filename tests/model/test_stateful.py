@@ -34,7 +34,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 import chronomap
 from chronomap.core.records import FORGOTTEN
-from chronomap.core.replay import _rebuilt
+from chronomap.core.replay import rebuilt
 from chronomap.core.values import release
 from chronomap.testing import ManualClock
 
@@ -137,10 +137,10 @@ class Pair:
         """What is rebuilt from the timelines is what was committed, but for what has been erased or pruned since."""
         store = self.real._store
         gone = max(store.pruned_to, store.feed.floor)
-        rebuilt = {commit.revision: commit for commit in _rebuilt(self.real._pin(), gone, store.revision)}
+        whole = {commit.revision: commit for commit in rebuilt(self.real._pin(), gone, store.revision)}
         for commit in store.feed.since(gone):
             there = [record for record in commit.records if store.erased.get(record.key, 0) <= commit.revision]
-            again = rebuilt.get(commit.revision)
+            again = whole.get(commit.revision)
             if not there:
                 assert again is None
                 continue

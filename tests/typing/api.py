@@ -6,7 +6,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, assert_type
 
-from chronomap import AsyncChronoMap, Change, ChronoMap, Retention, Snapshot, Version, meta
+from chronomap import (
+    AsyncChronoMap,
+    Change,
+    ChronoMap,
+    Retention,
+    Snapshot,
+    TolerantCodec,
+    Version,
+    backup,
+    follow,
+    meta,
+)
 
 
 def plain() -> None:
@@ -33,6 +44,12 @@ def plain() -> None:
         tx.put("a", 2)
     with cm.snapshot_context() as same:
         assert_type(same, ChronoMap[str, int])
+    cm.save_journal("copy.chrono")
+    with ChronoMap[str, int].open("copy.chrono", read_only=True, codec=TolerantCodec()) as copy:
+        assert_type(copy, ChronoMap[str, int])
+    for followed in follow("copy.chrono", since=1, timeout=0):
+        assert_type(followed.revision, int)
+    assert_type(backup("copy.chrono", "another.chrono"), int)
 
 
 async def awaited() -> None:
