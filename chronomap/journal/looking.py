@@ -100,6 +100,9 @@ class ReadingJournal(SqliteJournal):
         found = record_of(row, self.codec)
         return record._replace(value=found.value, expires_at=found.expires_at)
 
+    def _can_place(self) -> bool:
+        return True  # in an index of its own
+
     def _place(self) -> None:
         """An index by key that is up to date, in a temporary table that hides the file's; at most once. O(versions)."""
         if self._counted:

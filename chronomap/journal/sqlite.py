@@ -274,7 +274,7 @@ class SqliteJournal:
         self._ready(writing=False)
         text, _ = encode_key(key)
         with translated(str(self.path), "reading versions"):
-            if self.failure is not None and self._state.placed < self._state.id:
+            if self._state.placed < self._state.id and not self._can_place():
                 find = unindexed  # the index cannot be brought up to date any more, and reads go on
             else:
                 self._place()
@@ -291,6 +291,9 @@ class SqliteJournal:
     def _cut(self, text: bytes) -> Pruned | None:
         """What was pruned of a key; no look at the file if nothing ever was."""
         return read_cuts(self._connection, self._state).get(text) if self._state.pruned else None
+
+    def _can_place(self) -> bool:
+        return self.failure is None
 
     def _place(self) -> None:
         """Bring the index by key up to date, and count it once. Amortised O(log n) per record."""

@@ -77,7 +77,9 @@ def test_everything_is_kept(tmp_path: Path, seed: random.Random, durable: bool) 
                 known = told(cm)
         assert verify(tmp_path / f"{number}.copy").problems == []
         with ChronoMap[Any, Any].open(tmp_path / f"{number}.copy", clock=clock) as copy:
-            assert told(copy) == known
+            kept = told(copy)
+            assert int(kept.pop("pruned_to")) >= int(known.pop("pruned_to"))  # a live map may know of more
+            assert kept == known
             copy._check()
 
 

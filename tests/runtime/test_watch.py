@@ -151,6 +151,7 @@ async def test_a_commit_is_whole() -> None:
     assert [change.key for change in await anext(commits)] == ["d", "e"]
 
 
+@pytest.mark.memory_only  # on disk the writer wakes them, from its own thread
 @pytest.mark.anyio
 @pytest.mark.parametrize("choice", [{}, {"key": "k"}, {"prefix": "k"}])
 @pytest.mark.parametrize("watchers", [1, 2, 3, 20])
