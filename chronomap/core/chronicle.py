@@ -20,7 +20,7 @@ feed holds beyond ``revision``. Elsewhere both revisions are one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import nextafter
 from typing import Any, Final
 
@@ -41,6 +41,10 @@ FOLD_EVERY: Final = 1024
 """Plain puts after which the indexes catch up, so that nobody who looks waits for more."""
 
 
+def _never(_key: Any, _value: Any) -> bool:
+    return False
+
+
 class Chronicle(Holdings):
     """The holdings of one map, and how commits enter them. What takes ``now`` belongs to the owner."""
 
@@ -48,8 +52,9 @@ class Chronicle(Holdings):
         super().__init__(retention, retained_changes)
         self._meta: Meta = NOTHING  # what the command that is being carried out has to say
         self._open: PlainCommit | None = None  # while it is being applied
-        self._publishing: list[Commit] = []  # while the indexes are brought up to date with it
+        self._publishing: list[PlainCommit] = []  # while the indexes are brought up to date with it
         self._admit: Callable[[Iterable[Record]], None] | None = None  # refuses what the journal could not keep
+        self._sure: Callable[[Any, Any], bool] = _never  # whether a key and a value need not be asked about
         self._taken: list[Promise] = []  # the promises that have been looked at for the group
 
     # -- a turn begins -------------------------------------------------------------------------------------------------
@@ -80,13 +85,14 @@ class Chronicle(Holdings):
         if not behind:
             return
         instants = [commit[1] for commit in behind]
-        while behind and type(behind[-1]) is not tuple:  # at the end: whatever is not a plain put has this done at once
-            behind.pop()
-        if behind:
-            last = behind[-1]
-            self.recency.arrive([commit[2] for commit in behind], last[1], last[0])
+        if not self.gathers:  # there `_finish` does the rest
+            while behind and type(behind[-1]) is not tuple:  # at the end: whatever is not a plain put has this done at once
+                behind.pop()
+            if behind:
+                last = behind[-1]
+                self.recency.arrive([commit[2] for commit in behind], last[1], last[0])
+            self.plain_puts += len(behind)
         self.ledger.instants.fromlist(instants)
-        self.plain_puts += len(behind)
         self.feed.trim()
 
     # -- applying ------------------------------------------------------------------------------------------------------
@@ -132,9 +138,15 @@ class Chronicle(Holdings):
         self._open = None
         return revision
 
-    def gather(self, admit: Callable[[Iterable[Record]], None]) -> None:
-        """From now on only apply commits, if they are admitted, and leave it to somebody else to publish them."""
+    def gather(self, admit: Callable[[Iterable[Record]], None], sure: Callable[[Any, Any], bool] | None = None) -> None:
+        """From now on only apply commits, if they are admitted, and leave it to somebody else to publish them.
+
+        Args:
+            admit: Raises for records that the journal could not keep.
+            sure: Tells of a key and a value, at once, that it could keep a put of them; if not, ``admit`` is asked.
+        """
         self._admit = admit
+        self._sure = sure or _never
         self.gathers = self.elaborate = True
 
     def _put_all(self, now: float, items: Mapping[Any, Any]) -> int:
@@ -188,13 +200,16 @@ class Chronicle(Holdings):
         elif timeline.timestamps[-1] > now or timeline.expiries is not None:
             record = Record("put", key, value, self.held(key, now), now, NEVER)
             return self._apply(now, (record,), self._meta)
-        elif (previous := timeline.settled) is UNSETTLED:
+        elif (previous := timeline.values[-1]) is CANCELLED:
             previous = self.held(key, now)
-        records = (make(Record, ("put", key, value, previous, now, NEVER)),)
-        self._admit(records)  # type: ignore[misc]  # there is one
         feed = self.feed
         revision = feed.head + 1
-        commit = self._open = make(Commit, (revision, now, records, self._meta, NOBODY))
+        if self._sure(key, value) and not self._meta:
+            commit = self._open = (revision, now, key, value, previous)
+        else:
+            records = (make(Record, ("put", key, value, previous, now, NEVER)),)
+            self._admit(records)  # type: ignore[misc]  # there is one
+            commit = self._open = make(Commit, (revision, now, records, self._meta, NOBODY))
         try:
             timeline.settled = UNSETTLED
             timeline.values.append(value)
@@ -210,16 +225,20 @@ class Chronicle(Holdings):
         self._open = None
         return revision
 
-    def publish(self) -> list[Commit]:
+    def group(self) -> list[PlainCommit]:
+        """The commits that have been applied and not published."""
+        return self.feed.newest(self.head - self.revision)
+
+    def publish(self) -> list[PlainCommit]:
         """Show everybody the group, which the journal has now."""
-        self._publishing = self.feed.since(self.revision)
+        self._publishing = self.group()
         if self._publishing:
             self._falling = NEVER
             self._taken = []
-            self.revision = self._publishing[-1].revision
+            self.revision = self._publishing[-1][0]
         return self._end_publishing()
 
-    def _end_publishing(self) -> list[Commit]:
+    def _end_publishing(self) -> list[PlainCommit]:
         if group := self._publishing:
             self._finish(group)
         self._publishing = []
@@ -227,14 +246,14 @@ class Chronicle(Holdings):
 
     def settle_group(self) -> None:
         """After a break-down in one of these two: end a publication that has begun, else withdraw."""
-        if self._publishing and self.revision == self._publishing[-1].revision:
+        if self._publishing and self.revision == self._publishing[-1][0]:
             self._end_publishing()
         else:
             self.withdraw()
 
     def withdraw(self) -> list[Commit]:
         """Leave nothing of the group, which the journal could not take; only its instant stays."""
-        group = self.feed.since(self.revision)
+        group = [*map(as_commit, self.group())]
         self._falling = NEVER
         self._undo(group)
         self.deadlines.give_back(self._taken)
@@ -267,11 +286,30 @@ class Chronicle(Holdings):
         note = Note(None if kind in ORDINARY else kind, commit.meta, tuple(activated))
         self.ledger.write_down(commit.revision, note, len(commit.records) - len(activated))
 
-    def _finish(self, commits: list[Commit]) -> None:
+    def _finish(self, commits: Sequence[PlainCommit]) -> None:
         """Bring the indexes up to date with commits that were published together. May be repeated."""
         self.fold()
-        last = commits[-1]
         simple = self.retention is None and self.resident is None
+        if simple and {*map(type, commits)} == {tuple}:
+            self._finish_puts(commits)
+        else:
+            self._finish_all([*map(as_commit, commits)], simple=simple)
+        if len(self.deadlines) >= SWEEP_FROM:
+            self.deadlines.sweep(self._stands)
+
+    def _finish_puts(self, commits: Sequence[PlainCommit]) -> None:
+        newest, now = commits[-1][:2]
+        keys = [commit[2] for commit in commits]
+        for timeline in map(self.timelines.__getitem__, keys):
+            timeline.since = newest
+            timeline.settled = timeline.values[-1]
+        self.recency.arrive(keys, now, newest)
+        if self.interest.waiting:
+            for commit in commits:
+                self.interest.touch(commit[0], (commit[2],))
+
+    def _finish_all(self, commits: list[Commit], *, simple: bool) -> None:
+        last = commits[-1]
         arrived: list[Any] = []  # the keys of plain puts, which most are: they are newer than all others
         for commit in commits:
             revision, instant, records, _, _ = commit
@@ -289,8 +327,6 @@ class Chronicle(Holdings):
             self._finish_one(commit, last.instant)
         if arrived:
             self.recency.arrive(arrived, last.instant, last.revision)
-        if len(self.deadlines) >= SWEEP_FROM:
-            self.deadlines.sweep(self._stands)
 
     def _finish_one(self, commit: Commit, now: float) -> None:
         revision, instant, records, _, _ = commit

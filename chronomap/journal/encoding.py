@@ -38,8 +38,6 @@ CHEAP: Final = 200
 SMALL: Final = 1 << 53
 """Numbers below this, and above its negative, have no special way to be written."""
 
-NUMBERS: Final = frozenset({int, float})
-
 _MARKERS: Final = frozenset({type(MISSING), type(CANCELLED)})
 
 
@@ -55,8 +53,10 @@ class Encoder:
 
     def check(self, records: Iterable[Record]) -> None:
         """Encode records; if they are a commit's own tuple, keep what took long and has room. Any thread."""
-        if type(records) is tuple and len(records) == 1 and self._is_safe(*records[0][:3]):  # as most are
-            return
+        if type(records) is tuple and len(records) == 1:  # as most are
+            kind, key, value, *_ = records[0]
+            if kind == "put" and self.sure(key, value):
+                return
         texts = []
         worth = False
         for record in records:
@@ -70,17 +70,25 @@ class Encoder:
                 self._size += size
                 self._kept[id(records)] = records, texts
 
-    def _is_safe(self, kind: str, key: Any, value: Any) -> bool:
-        """Whether a record can be kept for sure, as far as that can be told without encoding it."""
-        if not self._exact or kind != "put" or type(key) is not str or not key.isascii():
+    def sure(self, key: Any, value: Any) -> bool:
+        """Whether a put of them can be kept, as far as that can be told without encoding them."""
+        if not self._exact or type(key) is not str or len(key) > CHEAP or not key.isascii():
             return False
-        if type(value) is str:
+        kind = type(value)
+        if kind is int or kind is float:
+            return bool(-SMALL < value < SMALL)
+        if kind is str:
             return len(value) <= CHEAP and value.isascii()
-        return value is None or type(value) is bool or (type(value) in NUMBERS and -SMALL < value < SMALL)
+        return value is None or kind is bool
 
     def columns(self, parts: Records, kinds: list[Any], keys: list[Any], values: list[Any]) -> Columns:
         """What stands in the file of the records (one at least) of several commits; kinds, keys and values are all theirs."""
         return *encode_keys(keys), self._with_kept(parts, kinds, values) if self._kept else self._values(kinds, values)
+
+    def plain_columns(self, keys: list[Any], values: list[Any]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """The same of puts that the journal was sure of."""
+        texts, _ = encode_keys(keys)
+        return texts, self._encode_all(values)
 
     def _with_kept(self, parts: Records, kinds: list[Any], values: list[Any]) -> list[bytes | None]:
         texts: list[bytes | None] = []

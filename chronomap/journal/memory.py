@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from chronomap.core.change import PlainCommit, as_commit
 from chronomap.core.records import CANCELLED, Commit, Entry, Record, owned
 from chronomap.core.retention import Cut, Retention
 from chronomap.core.timeline import NOT_LOADED, Timeline
@@ -64,11 +65,15 @@ class MemoryJournal:
             encode_key(record.key)
             self._kept(record.value)
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def sure(self, _key: Any, _value: Any) -> bool:
+        """See ``Journal``: everything is looked at by ``check``."""
+        return False
+
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """See ``Journal``."""
         self._ready()
         kept = []
-        for revision, commit in enumerate(group, self.revision + 1):
+        for revision, commit in enumerate(map(as_commit, group), self.revision + 1):
             if commit.revision != revision:
                 raise JournalError(f"revision {commit.revision} cannot be appended: the next is {revision}")
             self.check(commit.records)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from chronomap.core.change import PlainCommit
 from chronomap.core.ledger import Note
 from chronomap.core.records import Commit, Entry, Record
 from chronomap.core.retention import Cut, Retention
@@ -106,7 +107,10 @@ class Journal(Protocol):
             ChronoMapValueError: If a key has a NaN in it, or a value is too large (more than 64 MiB when it is written).
         """
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def sure(self, key: Any, value: Any) -> bool:
+        """Whether a put of them could be kept, as far as that can be told at once; if not, ``check`` is asked. Any thread."""
+
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """Put the next commits on the disk, all or none; when it returns they are as safe as ``durability`` promises.
 
         A record of kind "erase" removes everything that was written of its key before.

@@ -35,6 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from chronomap.core.change import PlainCommit
 from chronomap.core.records import Commit, Entry, Record
 from chronomap.core.retention import Cut, Retention
 from chronomap.errors import (
@@ -171,7 +172,11 @@ class SqliteJournal:
         """See ``Journal``."""
         self._encoder.check(records)
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def sure(self, key: Any, value: Any) -> bool:
+        """See ``Journal``."""
+        return self._encoder.sure(key, value)
+
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """See ``Journal``. Cost: about 2 µs a plain put, and one sync a group."""
         try:
             self._ready()
@@ -180,7 +185,7 @@ class SqliteJournal:
         finally:
             self._encoder.forget()
 
-    def _append(self, commits: Sequence[Commit]) -> None:
+    def _append(self, commits: Sequence[PlainCommit]) -> None:
         group = Group(commits, self._encoder, self._state)
         with self._writing("writing a group") as state:
             group.write(self._connection, state)

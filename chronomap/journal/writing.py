@@ -15,6 +15,7 @@ from operator import concat
 from typing import Any, Final
 from zlib import crc32
 
+from chronomap.core.change import PlainCommit, as_commit
 from chronomap.core.meta import Meta
 from chronomap.core.records import NEVER, Commit, Record
 from chronomap.errors import JournalError
@@ -49,6 +50,11 @@ RECORD: Final = 10
 OPTIONAL: Final = 3
 """Those of them that are NULL in all of many records: ``exact``, ``expires_at`` and ``instant``."""
 
+PUT: Final = 5
+"""Parts of a plain put in its short form."""
+
+NULLS: Final = repeat(None)
+
 HEADER: Final = 6
 """Columns of ``commits``."""
 
@@ -63,22 +69,38 @@ class Group:
         erased: The keys (their texts) that it erases, with the number of that record.
     """
 
-    def __init__(self, commits: Sequence[Commit], encoder: Encoder, state: State) -> None:
+    def __init__(self, commits: Sequence[PlainCommit], encoder: Encoder, state: State) -> None:
         """Encode the commits that come next after a state.
 
         Raises:
             JournalError: If they are not those that come next.
             ChronoMapTypeError, ChronoMapValueError: See ``Journal.check``.
         """
+        self._revision = commits[-1][0]
+        self._headers: list[Any] = []
+        self.erased: list[tuple[bytes, int]] = []
+        if {*map(type, commits)} == {tuple}:
+            self._take_puts(commits, encoder, state)
+        else:
+            self._take([*map(as_commit, commits)], encoder, state)
+
+    def _take_puts(self, puts: Sequence[PlainCommit], encoder: Encoder, state: State) -> None:
+        """What most groups are: only plain puts, which need no header and have NULL in the same columns."""
+        revisions, instants, keys, values, _ = turned(puts, PUT)
+        _check_order(revisions, state.revision + 1)
+        texts, encoded = encoder.plain_columns(keys, values)
+        numbers = self._numbers = range(state.id + 1, state.id + 1 + len(puts))
+        row = numbers, revisions, repeat("put"), texts, NULLS, encoded, instants, NULLS, NULLS
+        checksums = _plain_checksums(numbers, revisions, texts, encoded, instants)
+        self._values: list[Any] = [*chain.from_iterable(zip(*row, checksums, strict=False))]
+
+    def _take(self, commits: Sequence[Commit], encoder: Encoder, state: State) -> None:
         revisions, instants, parts, metas, _ = turned(commits, len(Commit._fields))
         _check_order(revisions, state.revision + 1)
         sizes = [*map(len, parts)]
-        self._revision = revisions[-1]
         self._numbers = range(state.id + 1, state.id + 1 + sum(sizes))
-        self._values: list[Any] = [None] * (RECORD * len(self._numbers))
+        self._values = [None] * (RECORD * len(self._numbers))
         self._checksums: list[int] = []
-        self._headers: list[Any] = []
-        self.erased: list[tuple[bytes, int]] = []
         single = {*sizes} == {1}
         if single:
             self._fill_in(parts, revisions, instants, encoder)

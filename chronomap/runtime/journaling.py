@@ -29,7 +29,8 @@ from typing import Any, Final, Protocol
 
 import anyio
 
-from chronomap.core.records import Commit, Entry, Record, owned
+from chronomap.core.change import PlainCommit, as_commit
+from chronomap.core.records import Entry, Record, owned
 from chronomap.core.retention import Cut
 from chronomap.core.store import Store
 from chronomap.core.timeline import Timeline
@@ -79,7 +80,10 @@ class Journal(Protocol):
     def check(self, records: Iterable[Record]) -> None:
         """Refuse what could not be kept."""
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def sure(self, key: Any, value: Any) -> bool:
+        """Whether a put could be kept, as far as that can be told at once."""
+
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """Put a group on the disk."""
 
     def versions(self, key: Any, before: tuple[float, int] | None = None) -> Iterator[Entry]:
@@ -365,7 +369,7 @@ class JournalOwner(Owner):
     def _write_group(self, commands: list[Command]) -> None:
         """Have the journal write what the commands committed, publish it, and answer."""
         store = self.store
-        group = store.feed.since(store.revision)
+        group = store.group()
         if group and self.failure is not None:  # left by a break-down
             self._in_turn(store.withdraw)
             group = []
@@ -388,13 +392,13 @@ class JournalOwner(Owner):
         if group:
             self.wake_watchers()
 
-    def _publish(self, group: list[Commit], commands: list[Command]) -> None:
+    def _publish(self, group: list[PlainCommit], commands: list[Command]) -> None:
         self._in_turn(self.store.publish)
         if self.observed:
-            first = group[0].revision
+            first = group[0][0]
             for command in commands:
                 if command.after != command.before:
-                    command.commits = group[command.before + 1 - first : command.after + 1 - first]
+                    command.commits = [*map(as_commit, group[command.before + 1 - first : command.after + 1 - first])]
         if self.journal.failure is not None:  # after the group was safe
             self._read_only(self.journal.failure)
 

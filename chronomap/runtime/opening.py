@@ -77,7 +77,7 @@ class Opening:
         now = (self.clock or time.time)()
         share = self.isolation == "share"
         contents = journal.load(self.resident, now=now, share=share, progress=self.progress)
-        store.gather(journal.check)
+        store.gather(journal.check, journal.sure)
         store.resident = self.resident
         store.look_up = lambda revision: next(journal.replay(revision - 1), None) if revision > journal.complete_since else None
         store.instant = contents.instants[-1] if contents.instants else -NEVER
