@@ -260,11 +260,14 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         plain = timestamp is None and ttl is None and if_revision is None and not if_absent and not if_changed
         if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
             if self._store.gathers:  # it waits for the disk, so it need not yield before
-                hashable(key)
-                command = await self._owner.wait(self._owner.put_now, key, value)
-                if command.commits:
-                    await self._tell(command.commits)
-                revision = command.result()
+                try:
+                    command = await self._owner.wait(self._owner.put_now, key, value)
+                    if command.commits:
+                        await self._tell(command.commits)
+                    revision = command.result()
+                except TypeError:
+                    hashable(key)
+                    raise
             else:
                 self._budget -= 1
                 if self._budget < 0:

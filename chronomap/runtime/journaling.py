@@ -341,7 +341,8 @@ class JournalOwner(Owner):
             command.error = raised
         command.after = feed.head
         if command.after != before:
-            command.erased = feed.tail[-1][2][0].kind == "erase"
+            commit = feed.tail[-1]
+            command.erased = type(commit) is not tuple and commit[2][0].kind == "erase"
 
     def _apply(self, command: Command) -> Any:
         """Carry out a command; history that it needs and that is not in memory is brought back first."""
