@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -115,7 +114,7 @@ class ReadingJournal(SqliteJournal):
                 with self._connection:  # all or nothing, within the transaction
                     self._connection.execute(PLACES.replace("CREATE TABLE", "CREATE TEMP TABLE"))
                     self._connection.execute("INSERT INTO temp.places SELECT * FROM main.places")
-                    self._remover.place(copy(self._state))
+                    self._remover.place(self._state.copy())
             finally:
                 pragma(self._connection, "query_only = ON")
             self._counted = True

@@ -30,7 +30,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -57,11 +56,15 @@ from chronomap.journal.opening import translated
 from chronomap.journal.ownership import Ownership
 from chronomap.journal.protocol import Contents, Position, Progress, Pruned
 from chronomap.journal.removing import Remover
+from chronomap.journal.room import Room
 from chronomap.journal.state import State
 from chronomap.journal.writing import Group
 
 LOG_PAGES: Final = 1_000
 """Pages in SQLite's own log after which they are moved to where they belong: its own default."""
+
+ROOM: Final = LOG_PAGES + LOG_PAGES // 4
+"""Pages for which there is room in the log: the last group before that goes a little beyond it."""
 
 SCRUB_PATIENCE: Final = 50
 """Milliseconds that a group waits, after an erase, for other programs to stop reading."""
@@ -81,7 +84,7 @@ class SqliteJournal:
     Use ``open``. Beside the file, while it is open, are SQLite's ``-wal`` and ``-shm`` and the note of its owner.
     """
 
-    def __init__(self, path: Path, ownership: Ownership, connection: Any, codec: Codec, state: State) -> None:
+    def __init__(self, path: Path, ownership: Ownership, connection: Any, codec: Codec, state: State, *, room: int = 0) -> None:
         self.path = path
         self.codec = codec
         self.failure: JournalError | None = None
@@ -91,10 +94,12 @@ class SqliteJournal:
         self._closed = False
         self._log_pages = [0]  # in SQLite's own log, as of the last commit; a list, since its counter must not hold us
         self._encoder = Encoder(codec)
+        self.sure: Callable[[Any, Any], bool] = self._encoder.sure  # see `Journal`; without a step in between
         self._counted = False  # the index by key
         self._to_scrub = opening.left_log(path)  # it has, or may have, erased values in it
         self._state = state
         self._remover = Remover(connection)
+        self._room = Room(connection, room)
         connection.set_wal_hook(_counter(self._log_pages))
         _open.add(self)
 
@@ -144,7 +149,7 @@ class SqliteJournal:
                 opening.let_go(connection)
             ownership.release()
             raise
-        return cls(real, ownership, connection, codec, state)
+        return cls(real, ownership, connection, codec, state, room=ROOM if durability == "full" else 0)
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 
@@ -172,10 +177,6 @@ class SqliteJournal:
         """See ``Journal``."""
         self._encoder.check(records)
 
-    def sure(self, key: Any, value: Any) -> bool:
-        """See ``Journal``."""
-        return self._encoder.sure(key, value)
-
     def append(self, group: Sequence[PlainCommit]) -> None:
         """See ``Journal``. Cost: about 2 µs a plain put, and one sync a group."""
         try:
@@ -199,7 +200,7 @@ class SqliteJournal:
     def _writing(self, doing: str) -> Iterator[State]:
         """One transaction; what is yielded becomes the state if it succeeds. Anything else fails the journal."""
         connection = self._connection
-        state = copy(self._state)
+        state = self._state.copy()
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield state
@@ -230,12 +231,14 @@ class SqliteJournal:
         The group is safe already, so an error here is not the group's: it fails the journal for the next one.
         """
         if not self._to_scrub and self._log_pages[0] < LOG_PAGES:
+            self._room.make(self._log_pages[0])
             return
         try:
             if self._to_scrub:
                 self._connection.set_busy_timeout(SCRUB_PATIENCE)
                 [(busy, _, _)] = opening.pragma(self._connection, "wal_checkpoint(TRUNCATE)")
                 self._to_scrub = bool(busy)
+                self._room.forget()
             else:
                 opening.pragma(self._connection, "wal_checkpoint(PASSIVE)")
         except _BEING_READ:

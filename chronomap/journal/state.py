@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final, Self
 from zlib import crc32
 
 from chronomap.errors import CorruptJournalError
 from chronomap.journal.extras import msgspec
+
+_write: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -47,8 +50,12 @@ class State:
 
     def write(self, connection: Any) -> None:
         """Put it in place of the one before."""
-        text = msgspec.json.encode({name: getattr(self, name) for name in self.__slots__})
+        text = _write(self)
         connection.execute("REPLACE INTO state VALUES (1, ?, ?)", (text.decode(), crc32(text)))
+
+    def copy(self) -> Self:
+        """Another one, the same; ``copy.copy`` takes ten times as long."""
+        return type(self)(*_parts(self))
 
     @classmethod
     def read(cls, connection: Any) -> State:
@@ -66,3 +73,6 @@ class State:
         if found is None or found.keys() != {field.name for field in fields(cls)}:
             raise CorruptJournalError("what the file knows about itself (its state) is damaged")
         return cls(**found)
+
+
+_parts: Final = attrgetter(*(field.name for field in fields(State)))

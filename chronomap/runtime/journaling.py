@@ -116,7 +116,7 @@ class TaskCommand(Command):
     async def answered(self) -> None:
         """Wait for the answer."""
         if not self.heard:
-            self.ticket = self.port.tickets()()
+            self.ticket = self.port.ticket()
             await self.ticket
 
 
@@ -206,7 +206,7 @@ class JournalOwner(Owner):
         try:
             # `answered`, written out: this is the way of every write. The answer cannot come in between, for it comes by
             # way of this loop.
-            command.ticket = port.tickets()()
+            command.ticket = port.ticket()
             await command.ticket
         except GeneratorExit:  # the task is being taken down: it cannot wait for anything any more
             command.abandoned = firm or not self.withdraw(command)
@@ -231,7 +231,8 @@ class JournalOwner(Owner):
                 "do it after the command has returned"
             )
         super().enter(command)
-        self._ring()
+        if not self._rung:
+            self._ring()
         if self._gone:
             self.refuse_the_rest()
         return command
@@ -261,13 +262,12 @@ class JournalOwner(Owner):
         self._let_go()
 
     def _ring(self) -> None:
-        if not self._rung:
-            try:
-                self._rung = True
-                self._bell.ring()
-            except BaseException:  # interrupted before it rang: nobody would any more
-                self._bell.ring()
-                raise
+        try:
+            self._rung = True
+            self._bell.ring()
+        except BaseException:  # interrupted before it rang: nobody would any more
+            self._bell.ring()
+            raise
 
     def _empty_mailbox(self) -> None:
         self._bell.ring()  # the writer does it, and ends

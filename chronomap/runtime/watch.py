@@ -230,7 +230,7 @@ class ChangeStream(_Stream[K, V]):
     def _come_to_this_loop(self) -> None:
         port = Port()
         self._gate = self._owner.gate(self, port)
-        self._new_ticket = port.tickets()
+        self._new_ticket = port.ticket
 
     async def _breathe(self) -> None:
         self._budget = BUDGET
