@@ -192,14 +192,18 @@ class Chronicle(Holdings):
         if self.interest.waiting:
             self.interest.touch(commit.revision, commit.keys)
 
-    def _gather_put(self, now: float, key: Any, value: Any) -> int:
-        """``_apply`` of a put dated now, for when commits are gathered; written out, since most of them are such."""
+    def gather_put(self, now: float, key: Any, value: Any) -> int:
+        """``Store.put_now`` for when commits are gathered, and nothing is retained by rule; written out, as most are such."""
+        if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
+            now = self.begin(now)
         timeline = self.timelines.get(key)
         if timeline is None:
             previous, timeline = MISSING, Timeline()
         elif timeline.timestamps[-1] > now or timeline.expiries is not None:
             record = Record("put", key, value, self.held(key, now), now, NEVER)
-            return self._apply(now, (record,), self._meta)
+            revision = self._apply(now, (record,), self._meta)
+            self.writes += 1
+            return revision
         elif (previous := timeline.values[-1]) is CANCELLED:
             previous = self.held(key, now)
         feed = self.feed
@@ -223,6 +227,7 @@ class Chronicle(Holdings):
             self._recover()
             raise
         self._open = None
+        self.writes += 1
         return revision
 
     def group(self) -> list[PlainCommit]:

@@ -48,7 +48,8 @@ class Holdings:
         self.recency = Recency()
         self.expired = 0  # expiries committed since the last clean_expired_keys()
         self.expiries = 0
-        self.plain_puts = 0  # those that have been folded
+        self.writes = 0  # without the plain puts of a map that is not durable
+        self.plain_puts = 0  # those of them that have been folded
         self.pruned_to = 0  # the newest revision that pruning took a version of
         self.erased: dict[Any, int] = {}  # the revision that erased a key
         self.look_up: Callable[[int], Commit | None] | None = None  # finds a commit in the journal, for commands

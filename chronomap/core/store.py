@@ -38,7 +38,7 @@ class Store(Chronicle):
 
     def __init__(self, retention: Retention | None = None, retained_changes: int = RETAINED_CHANGES) -> None:
         super().__init__(retention, retained_changes)
-        self.reads = self.writes = self.deletes = self.snapshots = self.conflicts = 0
+        self.reads = self.deletes = self.snapshots = self.conflicts = 0
         self._requests: dict[Any, tuple[Any, int]] = {}
 
     def annotated(self, now: float, meta: Meta, operation: Callable[..., Any], *arguments: Any) -> Any:
@@ -116,12 +116,10 @@ class Store(Chronicle):
         timeline, and without the indexes that ``fold`` brings up to date; that makes it four times as fast. Whatever is
         out of the ordinary takes the long way.
         """
+        if self.gathers and self.retention is None:
+            return self.gather_put(now, key, value)
         if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
             now = self.begin(now)
-        if self.gathers and self.retention is None:
-            revision = self._gather_put(now, key, value)
-            self.writes += 1
-            return revision
         timeline = self.timelines.get(key)
         if timeline is None or (previous := timeline.settled) is UNSETTLED or self.elaborate:
             revision = self._commit(now, (plan.version(self, key, value, now, NEVER),))

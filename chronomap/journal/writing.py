@@ -53,8 +53,6 @@ OPTIONAL: Final = 3
 PUT: Final = 5
 """Parts of a plain put in its short form."""
 
-NULLS: Final = repeat(None)
-
 HEADER: Final = 6
 """Columns of ``commits``."""
 
@@ -77,6 +75,7 @@ class Group:
             ChronoMapTypeError, ChronoMapValueError: See ``Journal.check``.
         """
         self._revision = commits[-1][0]
+        self._values: list[Any] = []
         self._headers: list[Any] = []
         self.erased: list[tuple[bytes, int]] = []
         if {*map(type, commits)} == {tuple}:
@@ -90,16 +89,14 @@ class Group:
         _check_order(revisions, state.revision + 1)
         texts, encoded = encoder.plain_columns(keys, values)
         numbers = self._numbers = range(state.id + 1, state.id + 1 + len(puts))
-        row = numbers, revisions, repeat("put"), texts, NULLS, encoded, instants, NULLS, NULLS
         checksums = _plain_checksums(numbers, revisions, texts, encoded, instants)
-        self._values: list[Any] = [*chain.from_iterable(zip(*row, checksums, strict=False))]
+        self._place(numbers, revisions, ["put"] * len(puts), texts, None, encoded, instants, None, None, checksums)
 
     def _take(self, commits: Sequence[Commit], encoder: Encoder, state: State) -> None:
         revisions, instants, parts, metas, _ = turned(commits, len(Commit._fields))
         _check_order(revisions, state.revision + 1)
         sizes = [*map(len, parts)]
         self._numbers = range(state.id + 1, state.id + 1 + sum(sizes))
-        self._values = [None] * (RECORD * len(self._numbers))
         self._checksums: list[int] = []
         single = {*sizes} == {1}
         if single:
@@ -121,11 +118,16 @@ class Group:
             self._checksums = [*map(record_checksum, *(repeat(None) if column is None else column for column in columns))]
         else:
             self._checksums = _plain_checksums(self._numbers, revisions, texts, encoded, timestamps)
-        for place, column in enumerate((*columns, self._checksums)):
-            if column is not None:
-                self._values[place::RECORD] = column
+        self._place(*columns, self._checksums)
         if "erase" in met:
             self.erased = [(texts[place], self._numbers[place]) for place, kind in enumerate(kinds) if kind == "erase"]
+
+    def _place(self, *columns: Sequence[Any] | None) -> None:
+        """Put the columns of the records in their places; None: NULL in all of them."""
+        self._values = [None] * (RECORD * len(self._numbers))
+        for place, column in enumerate(columns):
+            if column is not None:
+                self._values[place::RECORD] = column
 
     def _head(self, commits: Iterable[tuple[int, float, int, Meta]]) -> None:
         """Make the headers of those commits that are not just one record."""

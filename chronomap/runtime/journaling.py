@@ -122,9 +122,12 @@ class TaskCommand(Command):
 
 def wake_all(commands: list[TaskCommand]) -> None:
     """Wake the tasks of one loop; call it there."""
+    tickets = []
     for command in commands:
         command.heard = True
-    commands[0].port.wake([command.ticket for command in commands if command.ticket is not None])
+        if command.ticket is not None:
+            tickets.append(command.ticket)
+    commands[0].port.wake(tickets)
 
 
 class JournalOwner(Owner):
@@ -137,6 +140,7 @@ class JournalOwner(Owner):
     def __init__(self, store: Store, clock: Callable[[], float] | None, journal: Journal, *, share: bool = False) -> None:
         super().__init__(store, clock)
         self.journal = journal
+        self._gather = store.gather_put if store.retention is None else store.put_now
         self._share = share  # values are kept as they come from the journal
         if store.resident is not None:
             self.fetch = self._fetch
@@ -200,9 +204,10 @@ class JournalOwner(Owner):
         self.check_reentry()
         port = self._port
         if port is None or not port.leads_here():
+            self._check_thread()
             port = self._port = Port()
         command = TaskCommand(operation, arguments, port)
-        self.enter(command)
+        self._leave(command)
         try:
             # `answered`, written out: this is the way of every write. The answer cannot come in between, for it comes by
             # way of this loop.
@@ -225,17 +230,26 @@ class JournalOwner(Owner):
 
     def enter(self, command: Command) -> Command:
         """See ``Owner``."""
+        self._check_thread()
+        self._leave(command)
+        return command
+
+    def _check_thread(self) -> None:
+        """Refuse a call that would have the writer wait for itself."""
         if threading.get_ident() == self._writer.ident:
             raise ChronoMapError(
                 "the map was called from inside one of its own commands (by a codec, or a key's __eq__ or __hash__); "
                 "do it after the command has returned"
             )
-        super().enter(command)
+
+    def _leave(self, command: Command) -> None:
+        if self.closed:
+            self.refuse()
+        self.mailbox.append(command)
         if not self._rung:
             self._ring()
         if self._gone:
             self.refuse_the_rest()
-        return command
 
     def _answered(self, command: Command) -> bool:
         if not command.done:
@@ -303,21 +317,21 @@ class JournalOwner(Owner):
 
     def _carry_out_some(self, commands: list[Command]) -> None:
         """Carry out a few commands in one turn: each changes hands faster than the baton does."""
-        popleft, clock, put, feed = self.mailbox.popleft, self.clock, self.put_now, self.store.feed
+        popleft, clock, put, gather, feed = self.mailbox.popleft, self.clock, self.put_now, self._gather, self.store.feed
         plain = self.failure is None and not self.closed
+        head = feed.head
         for _ in range(A_FEW):
             try:
                 command = popleft()
             except IndexError:
                 return
             if plain and command.operation == put:  # which most are: the same as below, without what they do not need
-                before = feed.head
+                command.before = head
                 try:
-                    command.reply = command.after = put(clock(), *command.arguments)
+                    command.reply = command.after = head = gather(clock(), *command.arguments)
                 except BaseException:  # noqa: BLE001, S110 - it is told below, where it happens again
                     pass
                 else:
-                    command.before = before
                     commands.append(command)
                     continue
             if getattr(command.operation, "is_chore", False) and not self.closed:
@@ -325,6 +339,7 @@ class JournalOwner(Owner):
                 continue
             commands.append(command)
             self._carry_out(command)
+            head = command.after
             if command.erased or self.store.cuts_wanted:
                 return  # what comes after it must not be written before the values are gone
 
