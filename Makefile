@@ -48,7 +48,7 @@ soak: $(VENV)/.stamp-dev  ## Run the random model test for a long time
 crash: $(VENV)/.stamp-dev  ## Kill processes, cut the power and break disks for half an hour; CHRONOMAP_CRASH_CYCLES is how often
 	CHRONOMAP_CRASH_CYCLES=$${CHRONOMAP_CRASH_CYCLES:-300} $(BIN)/python -m pytest tests/crash --timeout 0
 
-bench: $(VENV)/.stamp-dev  ## Measure beside others (a quarter of an hour); say which: make bench ONLY="get put"
+bench: $(VENV)/.stamp-dev  ## Measure beside others (some twenty minutes); say which: make bench ONLY="get put"
 	$(BIN)/python -m benchmarks $(ONLY)
 
 bench-quick: $(VENV)/.stamp-dev  ## Measure what is wanted, in two minutes
