@@ -116,12 +116,12 @@ class Store(Chronicle):
         timeline, and without the indexes that ``fold`` brings up to date; that makes it four times as fast. Whatever is
         out of the ordinary takes the long way.
         """
-        if self.gathers and self.retention is None:
-            return self.gather_put(now, key, value)
         if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
             now = self.begin(now)
         timeline = self.timelines.get(key)
         if timeline is None or (previous := timeline.settled) is UNSETTLED or self.elaborate:
+            if self.gathers and self.retention is None:
+                return self.gather_put(now, key, value)
             revision = self._commit(now, (plan.version(self, key, value, now, NEVER),))
             self.writes += 1
             return revision
