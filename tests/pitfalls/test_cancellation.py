@@ -23,7 +23,7 @@ from chronomap.runtime import watch
 
 from .stage import LONG, Held, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 
 
 async def test_replies_belong_to_their_callers(seed: random.Random) -> None:
@@ -56,6 +56,7 @@ async def test_replies_belong_to_their_callers(seed: random.Random) -> None:
     cm._check()
 
 
+@pytest.mark.memory_only
 async def test_what_a_turn_has_taken_is_applied() -> None:
     """Row 1: cancelled in the middle of its turn on a thread, a put has been applied; its retry does not repeat it."""
     cm = AsyncChronoMap[Any, int]()

@@ -27,11 +27,12 @@ from chronomap.aio_snapshots import SLICE
 
 from .stage import LONG, Held, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 
 PACKAGE = Path(chronomap.__file__).parent
 
 
+@pytest.mark.memory_only
 async def test_closing_answers_everyone_who_waits() -> None:
     """Row 4: ten tasks and ten threads wait for their turn while the map is closed; each is told, nothing is applied."""
     cm = AsyncChronoMap[str, int]()
@@ -369,6 +370,7 @@ async def test_other_slow_calls_let_others_run() -> None:
         assert turns >= KEYS // SLICE // 3
 
 
+@pytest.mark.memory_only
 async def test_a_scan_sees_one_revision() -> None:
     """Row 19: what is written between its slices is not seen, however it is written."""
     cm = AsyncChronoMap[str, int]()

@@ -16,7 +16,7 @@ from chronomap.core.feed import RETAINED_CHANGES, SLACK
 
 from .stage import LONG
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 
 Place = tuple[int, int]
 """The revision of a change and its place within the commit."""

@@ -15,7 +15,7 @@ import pytest
 import chronomap
 from chronomap import AsyncChronoMap
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 
 ANN = {"author": "ann"}
 

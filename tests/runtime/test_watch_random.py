@@ -232,6 +232,7 @@ def write(cm: Any, seed: random.Random, clock: ManualClock) -> list[Any]:
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("maps")
 async def test_fifty_watchers_while_everything_happens(  # noqa: C901 - writers, readers, and the end
     seed: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
