@@ -32,7 +32,7 @@ from chronomap.core.ledger import ORDINARY, Note
 from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
 from chronomap.core.retention import Retention
-from chronomap.core.timeline import UNSETTLED, Timeline
+from chronomap.core.timeline import UNSETTLED, WIDE, WIDE_FROM, Timeline
 from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
@@ -55,6 +55,7 @@ class Chronicle(Holdings):
         self._publishing: list[PlainCommit] = []  # while the indexes are brought up to date with it
         self._admit: Callable[[Iterable[Record]], None] | None = None  # refuses what the journal could not keep
         self._sure: Callable[[Any, Any], bool] = _never  # whether a key and a value need not be asked about
+        self._narrow = True  # revisions still fit into half the room
         self._taken: list[Promise] = []  # the promises that have been looked at for the group
 
     # -- a turn begins -------------------------------------------------------------------------------------------------
@@ -92,8 +93,17 @@ class Chronicle(Holdings):
                 last = behind[-1]
                 self.recency.arrive([commit[2] for commit in behind], last[1], last[0])
             self.plain_puts += len(behind)
-        self.ledger.instants.fromlist(instants)
+        self.ledger.instants.extend(instants)
+        if self._narrow and self.revision >= WIDE_FROM:
+            self._widen()
         self.feed.trim()
+
+    def _widen(self) -> None:
+        """Make room in all timelines for longer revisions. O(versions), once in the life of a map. May be repeated."""
+        Timeline.code = WIDE
+        for key, timeline in list(self.timelines.items()):
+            self.timelines[key] = timeline.widened()
+        self._narrow = False
 
     # -- applying ------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ published, and commands, who build on the ``head`` (see ``core/chronicle.py`` fo
 from __future__ import annotations
 
 import weakref
-from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from chronomap.core.expiry import Deadlines
 from chronomap.core.feed import RETAINED_CHANGES, Feed
+from chronomap.core.instants import Instants
 from chronomap.core.interest import Interest
 from chronomap.core.ledger import Ledger, Note
 from chronomap.core.recency import Recency
@@ -310,7 +310,7 @@ class Holdings:
             notes: ``(revision, note, number of versions there are of it)``.
             pruned_to: The newest revision that a version was ever pruned of.
         """
-        self.ledger.instants = array("d", instants)
+        self.ledger.instants = Instants(instants)
         for revision, note, versions in notes:
             self.ledger.write_down(revision, note, versions)
         self.revision = len(self.ledger)

@@ -1,6 +1,6 @@
 """What is known of each commit beside the versions it wrote: its instant, and whatever else was said about it.
 
-Every commit has an instant; they stand in one array, by revision. Most commits have nothing else to tell: a value is a put,
+Every commit has an instant; they stand together, by revision. Most commits have nothing else to tell: a value is a put,
 a tombstone a delete. For the others there is a ``Note``, so that ``replay`` can say "merge" or "expire" and a version's
 ``meta`` is found long after the feed has let go of the commit. Example: a rollback with ``meta={"author": "ann"}`` as
 revision 7 is ``notes[7] = Note("rollback", (("author", "ann"),), ())``.
@@ -10,11 +10,11 @@ A note goes with the last version of its commit, so pruning reaches it.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from chronomap.core.instants import Instants
 from chronomap.core.meta import Meta
 from chronomap.core.records import CANCELLED, NEVER, Kind
 from chronomap.core.values import MISSING
@@ -41,7 +41,7 @@ class Ledger:
     """The instants and notes of all commits. The owner writes; anybody may read."""
 
     def __init__(self) -> None:
-        self.instants = array("d")  # by revision - 1
+        self.instants = Instants()  # by revision - 1
         self.notes: dict[int, Note] = {}
         self._left: Counter[int] = Counter()  # versions and activations there still are of a commit with a note
         self._activated: dict[Activation, int] = {}  # the revisions at which scheduled versions took effect

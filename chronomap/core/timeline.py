@@ -36,6 +36,14 @@ NOT_LOADED: Final = (-NEVER, 0)
 """The floor of a timeline whose older versions are in the journal: whatever lies below those it has counts as pruned."""
 
 
+NARROW: Final = "I"
+WIDE: Final = "q"
+"""The type codes of an array of revisions: four bytes and eight."""
+
+WIDE_FROM: Final = (1 << 32) - (1 << 20)
+"""The revision from which on revisions are kept in eight bytes, a little before they must."""
+
+
 class Pruned(Exception):  # noqa: N818 - an answer ("not known any more"), turned into CompactedError one floor up
     """The versions that could have answered have been pruned."""
 
@@ -48,7 +56,10 @@ class Timeline:
         since: The revision from which on ``settled`` holds.
         changed: The revision that last wrote a version here.
         start: Entries below this index have been pruned.
+        code: The type code of ``revisions`` of every timeline that is made.
     """
+
+    code = NARROW
 
     __slots__ = (
         "changed",
@@ -65,7 +76,7 @@ class Timeline:
 
     def __init__(self) -> None:
         self.timestamps = array("d")
-        self.revisions = array("q")
+        self.revisions = array(self.code)
         self.values: list[Any] = []
         self.expiries: array[float] | None = None  # made when the first version that expires arrives
         self.ordered = True  # revisions ascend along the arrays: a read as of a revision may bisect
@@ -207,6 +218,13 @@ class Timeline:
         part.floor = self.floor
         part.changed, part.since = self.changed, self.since
         return part
+
+    def widened(self) -> Timeline:
+        """The same, for longer revisions; aside, since readers and views go on with the arrays they have."""
+        whole = self._slice(self.start, len(self.timestamps))
+        whole.revisions = array(self.code, whole.revisions)
+        whole.settled = self.settled
+        return whole
 
     def upto(self, revision: int) -> Timeline:
         """A timeline that never heard of anything after a revision (to leave nothing of commits that came to nothing)."""

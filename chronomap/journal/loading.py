@@ -17,7 +17,7 @@ from zlib import crc32
 
 from chronomap.core.records import CANCELLED, NEVER, Entry, owned
 from chronomap.core.retention import Retention
-from chronomap.core.timeline import NOT_LOADED, Timeline
+from chronomap.core.timeline import NOT_LOADED, WIDE, WIDE_FROM, Timeline
 from chronomap.core.values import MISSING, Captured
 from chronomap.errors import ChronoMapValueError, CorruptJournalError
 from chronomap.journal.codec import Codec, decode_key
@@ -83,6 +83,8 @@ def load(  # noqa: PLR0917 - where from, then how
 ) -> Contents:
     """Everything, in one pass; or with ``limits`` (and now) in one pass that only takes down where versions are."""
     contents = Contents()
+    if state.revision >= WIDE_FROM:
+        Timeline.code = WIDE
     pace = Pace(connection, 0, state.revision)
     rows = connection.execute(f"SELECT {COLUMNS} FROM records ORDER BY id")  # noqa: S608
     with no_collection():

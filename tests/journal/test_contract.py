@@ -123,7 +123,7 @@ def test_a_loaded_store_is_the_one_that_was_written(journal: Journal, reopen: Op
         fresh = restored(contents)
         fresh.check(now)
         assert fresh.revision == store.revision
-        assert fresh.ledger.instants == store.ledger.instants
+        assert list(fresh.ledger.instants) == list(store.ledger.instants)
         assert fresh.ledger.notes == _standing(store)
         assert fresh.ledger._left == store.ledger._left
         assert fresh.ledger._activated == store.ledger._activated
