@@ -106,7 +106,6 @@ class TaskCommand(Command):
     """
 
     ticket: Any = None
-    heard = False
 
     def __init__(self, operation: Operation, arguments: tuple[Any, ...], port: Port) -> None:
         self.operation = operation
@@ -114,20 +113,15 @@ class TaskCommand(Command):
         self.port = port
 
     async def answered(self) -> None:
-        """Wait for the answer."""
-        if not self.heard:
+        """Wait for the answer; it may have been given without anybody being told yet."""
+        if not self.done:
             self.ticket = self.port.ticket()
             await self.ticket
 
 
 def wake_all(commands: list[TaskCommand]) -> None:
     """Wake the tasks of one loop; call it there."""
-    tickets = []
-    for command in commands:
-        command.heard = True
-        if command.ticket is not None:
-            tickets.append(command.ticket)
-    commands[0].port.wake(tickets)
+    commands[0].port.wake([command.ticket for command in commands if command.ticket is not None])
 
 
 class JournalOwner(Owner):
@@ -219,7 +213,7 @@ class JournalOwner(Owner):
         except BaseException:
             if firm or not self.withdraw(command):
                 command.abandoned = not firm
-                while not command.heard:
+                while not command.done:
                     # On asyncio no scope keeps out `task.cancel()`, which may come again; the first is raised below.
                     with suppress(CancelledError), anyio.CancelScope(shield=True):
                         await command.answered()
