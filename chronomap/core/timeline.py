@@ -204,6 +204,9 @@ class Timeline:
             self.expiries.append(expires_at)
         elif expires_at != NEVER:
             self.expiries = array("d", [NEVER] * len(self.timestamps) + [expires_at])
+        if not self.timestamps:  # without room for more: many a key never has a second version
+            self.values, self.revisions, self.timestamps = [value], array(self.code, (revision,)), array("d", (timestamp,))
+            return
         self.values.append(value)
         self.revisions.append(revision)
         self.timestamps.append(timestamp)
