@@ -238,6 +238,15 @@ class Opened(Generic[M]):
     def __await__(self) -> Generator[Any, Any, M]:
         return self._open().__await__()
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Tell who takes it for the map."""
+            raise AttributeError(
+                f"this map is not open yet, so it has no {name!r}: write `async with AsyncChronoMap.open(...) as cm:` or "
+                "`cm = await AsyncChronoMap.open(...)`"
+            )
+
     async def _open(self) -> M:
         owners: list[JournalOwner] = []
         given_up = threading.Event()  # asyncio's own cancellation leaves the worker thread to itself

@@ -349,7 +349,7 @@ def check_options(isolation: str, retention: Retention | None, feed_retention: i
     if isolation not in ("copy", "share"):
         raise ChronoMapValueError(f"isolation is 'copy' or 'share', got {isolation!r}")
     if retention is not None and not isinstance(retention, Retention):
-        raise ChronoMapTypeError("retention is a Retention(max_versions=..., max_age=...)")
+        raise ChronoMapTypeError(f"retention is a Retention(max_versions=..., max_age=...), got {type(retention).__name__}")
     check_number(feed_retention, "feed_retention")
 
 

@@ -11,9 +11,9 @@ from typing import Final
 from chronomap.core.records import Commit
 from chronomap.core.replay import rebuilt
 from chronomap.core.view import View, compacted
-from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, JournalOpenError
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
 from chronomap.journal.codec import Codec, encode_key
-from chronomap.journal.opening import remove, settle
+from chronomap.journal.opening import check_new, check_place, remove, settle
 from chronomap.journal.ownership import Ownership
 from chronomap.journal.protocol import Progress, Pruned
 from chronomap.journal.sqlite import SqliteJournal
@@ -41,12 +41,11 @@ def make(path: str | os.PathLike[str], view: View, *, codec: Codec | None = None
         CompactedError: If all that the view's revision knew of a key has been pruned since.
     """
     real = Path(os.path.realpath(path))
-    if not real.parent.is_dir():
-        raise JournalOpenError(f"{real.parent} is not a directory; make it first", path=str(real))
+    check_place(real)
     ownership = Ownership(real)  # so that nobody makes the file meanwhile
     aside = real.with_name(real.name + ASIDE)
     try:
-        _insist_on_new(real)
+        check_new(real, "give the new file another name")
         remove(aside)
         with SqliteJournal.open(aside, durability="normal", codec=codec) as journal:
             _write(journal, view, progress)
@@ -56,11 +55,6 @@ def make(path: str | os.PathLike[str], view: View, *, codec: Codec | None = None
         raise
     finally:
         ownership.release()
-
-
-def _insist_on_new(path: Path) -> None:
-    if path.exists():
-        raise JournalOpenError(f"{path} is there already; give the new file another name", path=str(path))
 
 
 def _write(journal: SqliteJournal, view: View, progress: Progress | None) -> None:

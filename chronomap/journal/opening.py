@@ -101,6 +101,19 @@ def left_log(path: Path) -> bool:
     return False
 
 
+def check_place(path: Path) -> None:
+    """Refuse a name that is in no directory."""
+    if not path.parent.is_dir():
+        raise JournalOpenError(f"{path.parent} is not a directory; make it first", path=str(path))
+
+
+def check_new(path: Path, advice: str) -> None:
+    """Refuse a name for a new file that is taken, or in no directory."""
+    if path.exists():
+        raise JournalOpenError(f"{path} is there already; {advice}", path=str(path))
+    check_place(path)
+
+
 def check_path(path: Path) -> None:
     """Say what is wrong with a path before SQLite does so in fewer words."""
     if path.is_dir():

@@ -63,12 +63,13 @@ class Remover:
 
     def compact(self, state: State, revision: int, limit: int) -> bool:
         """Look at so many records for what no version needs; whether there are more."""
-        self.place(state)
         target, first = self._compacting
         if target != revision:
             first = 1
         last = first + limit - 1
-        state.pruned_to = max(state.pruned_to, self.remove(state, self._ids(_NEEDLESS, (first, last, revision))))
+        if ids := self._ids(_NEEDLESS, (first, last, revision)):
+            self.place(state)
+            state.pruned_to = max(state.pruned_to, self.remove(state, ids))
         state.complete_since = max(state.complete_since, min(revision, state.revision))
         self._compacting = revision, last + 1
         further = self._connection.execute("SELECT revision FROM records WHERE id > ? ORDER BY id LIMIT 1", (last,)).fetchone()

@@ -18,7 +18,7 @@ from chronomap.journal.codec import Codec, ExactCodec
 from chronomap.journal.extras import apsw
 from chronomap.journal.loading import cut_of
 from chronomap.journal.log import COLUMNS, UNREADABLE, is_whole, read_meta, record_of
-from chronomap.journal.opening import check_path, create
+from chronomap.journal.opening import check_new, check_path, create
 from chronomap.journal.ownership import refuse_if_owned_here
 from chronomap.journal.protocol import Pruned
 from chronomap.journal.schema import header_checksum
@@ -79,8 +79,7 @@ def salvage(path: str | os.PathLike[str], new_path: str | os.PathLike[str], code
     source, target = Path(os.path.realpath(path)), Path(os.path.realpath(new_path))
     check_path(source)
     refuse_if_owned_here(source)
-    if target.exists():
-        raise ChronoMapError(f"{target} is there already; salvage into a new file")
+    check_new(target, "salvage into a new file")
     codec = codec or ExactCodec()
     report = Salvage()
     with _readable(source, target.parent) as connection:

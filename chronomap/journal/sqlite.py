@@ -131,8 +131,7 @@ class SqliteJournal:
             raise ChronoMapValueError(f"durability is one of {sorted(opening.SYNCHRONOUS)}, got {durability!r}")
         codec = codec or ExactCodec()
         real = Path(os.path.realpath(path))
-        if not real.parent.is_dir():
-            raise JournalOpenError(f"{real.parent} is not a directory; make it first", path=str(real))
+        opening.check_place(real)
         if real.is_dir() or not (create or real.exists()):
             opening.check_path(real)
         ownership = Ownership(real)
@@ -371,8 +370,7 @@ class SqliteJournal:
         """
         self._ready(writing=False)
         target = Path(os.path.realpath(path))
-        if target.exists():
-            raise JournalOpenError(f"{target} is there already; give the backup another name", path=str(target))
+        opening.check_new(target, "give the backup another name")
         new = target.with_name(target.name + opening.NEW)
         opening.remove(new)
         copy = None

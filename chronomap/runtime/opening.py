@@ -25,6 +25,13 @@ Progress = Callable[[int, int], None]
 SCHEME: Final = "://"
 
 
+def _check(resident: object, codec: object) -> None:
+    if resident is not None and not isinstance(resident, Retention):
+        raise ChronoMapTypeError(f"resident is a Retention(max_versions=..., max_age=...), got {type(resident).__name__}")
+    if codec is not None and not all(hasattr(codec, name) for name in ("name", "encode", "decode")):
+        raise ChronoMapTypeError(f"a codec has a name, encode() and decode(), as ExactCodec() has; got {codec!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """How a map is to be opened; see ``ChronoMap.open``."""
@@ -40,6 +47,9 @@ class Opening:
     clock: Callable[[], float] | None = None
     feed_retention: int = RETAINED_CHANGES
     read_only: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.resident, self.codec)
 
     def open(self) -> JournalOwner:
         """Own the file, unless it is only looked at, and read it. Blocks.

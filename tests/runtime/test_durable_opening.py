@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chronomap import AsyncChronoMap, ChronoMap, JournalError, verify
+from chronomap import AsyncChronoMap, ChronoMap, ChronoMapTypeError, JournalError, JournalOpenError, Retention, salvage, verify
 from chronomap.core.records import Commit
 from chronomap.journal import MemoryJournal, Shelf, SqliteJournal
 from chronomap.testing import ManualClock
@@ -79,3 +79,48 @@ def test_a_reader_may_come_and_go(tmp_path: Path) -> None:
             assert verify(path).revision == number + 1
     with SqliteJournal.open(path) as journal:
         assert journal.revision == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"resident": 5}, "resident is a Retention"), ({"codec": "json"}, "a codec has a name"), ({"retention": 5}, "got int")],
+)
+def test_options_that_are_none(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    """They are refused at once, on both faces, and no file is made."""
+    for face in (ChronoMap, AsyncChronoMap):
+        with pytest.raises(ChronoMapTypeError, match=message):
+            face.open(tmp_path / "map.chrono", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_map_that_is_not_open_yet(tmp_path: Path) -> None:
+    """Who forgets to await the opening is told so."""
+    opened: Any = AsyncChronoMap.open(tmp_path / "map.chrono")
+    with pytest.raises(AttributeError, match=r"has no 'get': write `async with"):
+        opened.get("a")
+
+
+def test_copies_need_a_directory(tmp_path: Path) -> None:
+    """A backup, a saved map and what is salvaged alike."""
+    nowhere = tmp_path / "no" / "where.chrono"
+    with ChronoMap[str, int].open(tmp_path / "map.chrono", retention=Retention(max_versions=3)) as cm:
+        cm.put("a", 1)
+        for copy in (cm.backup, cm.save_journal):
+            with pytest.raises(JournalOpenError, match="is not a directory; make it first"):
+                copy(nowhere)
+    with pytest.raises(JournalOpenError, match="is not a directory; make it first"):
+        salvage(tmp_path / "map.chrono", nowhere)
+
+
+def test_compacting_where_there_is_nothing_to_do(tmp_path: Path) -> None:
+    """The file does not grow by an index that nobody needs."""
+    path = tmp_path / "map.chrono"
+    with ChronoMap[str, int].open(path) as cm:
+        for number in range(2_000):
+            cm.put_many({f"k{number % 50}": number})
+    before = path.stat().st_size
+    with ChronoMap[str, int].open(path) as cm:
+        cm.compact()
+        cm.vacuum()
+    assert path.stat().st_size <= before
+    assert verify(path).ok
