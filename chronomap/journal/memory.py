@@ -13,6 +13,7 @@ from chronomap.core.timeline import NOT_LOADED, Timeline
 from chronomap.core.values import MISSING, bare
 from chronomap.errors import ClosedError, JournalError, JournalInUseError, LaggedError
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
+from chronomap.journal.encoding import Encoder
 from chronomap.journal.protocol import Contents, Position, Progress, Pruned
 from chronomap.journal.reading import Telling, add, annotate, arrange, complete, resident_part, timeline_of
 
@@ -38,6 +39,7 @@ class MemoryJournal:
         self.shelf = shelf or Shelf()
         self.failure: JournalError | None = None
         self._codec = codec or ExactCodec()
+        self.sure = Encoder(self._codec).sure
         self._closed = False
         if self.shelf.owned:
             raise JournalInUseError("another journal is open on this shelf; close that one first")
@@ -64,10 +66,6 @@ class MemoryJournal:
         for record in records:
             encode_key(record.key)
             self._kept(record.value)
-
-    def sure(self, _key: Any, _value: Any) -> bool:
-        """See ``Journal``: everything is looked at by ``check``."""
-        return False
 
     def append(self, group: Sequence[PlainCommit]) -> None:
         """See ``Journal``."""

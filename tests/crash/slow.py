@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from chronomap import ChronoMap
-from chronomap.core.records import Commit
+from chronomap.core.change import PlainCommit
 from chronomap.journal import MemoryJournal
 
 LONG = 20.0
@@ -43,7 +43,7 @@ class SlowJournal(MemoryJournal):
         """Let it go on."""
         self._go.set()
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """Wait, then append."""
         self.groups.append(len(group))
         if not self._go.is_set():

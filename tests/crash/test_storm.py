@@ -17,7 +17,7 @@ import pytest
 from slow import LONG
 
 from chronomap import AsyncChronoMap, ChronoMap, ClosedError, JournalError
-from chronomap.core.records import Commit
+from chronomap.core.change import PlainCommit
 from chronomap.journal import MemoryJournal, Shelf
 
 CYCLES = int(os.environ.get("CHRONOMAP_CRASH_CYCLES", "0"))
@@ -31,7 +31,7 @@ class Moody(MemoryJournal):
         self.rng = rng
         self.left = breaks_at
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """Append, unless."""
         threading.Event().wait(self.rng.choice((0, 0, 0.0005, 0.002)))
         self.left -= 1

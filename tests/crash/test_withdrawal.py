@@ -11,7 +11,8 @@ import pytest
 from slow import LONG, SlowJournal
 
 from chronomap import ChronoMap, ChronoMapError, ChronoMapTypeError, Retention
-from chronomap.core.records import NEVER, Commit
+from chronomap.core.change import PlainCommit
+from chronomap.core.records import NEVER
 from chronomap.journal import MemoryJournal
 from chronomap.runtime.owner import Command
 from chronomap.runtime.ports import ThreadBell
@@ -27,7 +28,7 @@ class Refusing(SlowJournal):
 
     refuses = False
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """Append, unless."""
         if self.refuses:
             raise ChronoMapTypeError("refused")

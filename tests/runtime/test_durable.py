@@ -28,7 +28,7 @@ from chronomap import (
     ConflictError,
     JournalError,
 )
-from chronomap.core.records import Commit
+from chronomap.core.change import PlainCommit, as_commit
 from chronomap.errors import CorruptJournalError, JournalInUseError, JournalOpenError
 from chronomap.journal import ExactCodec, MemoryJournal, Shelf
 from chronomap.testing import ManualClock
@@ -48,9 +48,9 @@ class Gate(MemoryJournal):
         self.groups: list[list[Any]] = []
         self.error: BaseException | None = None
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """Wait, then write or fail."""
-        self.groups.append([record.key for commit in group for record in commit.records])
+        self.groups.append([record.key for commit in map(as_commit, group) for record in commit.records])
         self.here.release()
         assert self.open.wait(LONG)
         if self.error is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chronomap import AsyncChronoMap, ChronoMap, ChronoMapTypeError, JournalError, JournalOpenError, Retention, salvage, verify
-from chronomap.core.records import Commit
+from chronomap.core.change import PlainCommit
 from chronomap.journal import MemoryJournal, Shelf, SqliteJournal
 from chronomap.testing import ManualClock
 
@@ -17,7 +17,7 @@ from chronomap.testing import ManualClock
 class Full(MemoryJournal):
     """A journal on a disk without room."""
 
-    def append(self, group: Sequence[Commit]) -> None:
+    def append(self, group: Sequence[PlainCommit]) -> None:
         """Refuse."""
         self.failure = JournalError("the disk is full")
         raise self.failure
