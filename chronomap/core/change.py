@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, Final, Generic, NamedTuple, cast
 
 from chronomap.core.meta import NOTHING, Plain
-from chronomap.core.records import CANCELLED, NEVER, Commit, K, Kind, Record, V, plain
+from chronomap.core.records import CANCELLED, NEVER, Commit, K, Kind, Record, V, make, plain
 from chronomap.core.values import IMMUTABLE, MISSING
 
 ATTRIBUTES: Final = (
@@ -38,7 +38,6 @@ class Batch(NamedTuple):
 
 
 NOBODY: Final[frozenset[int]] = frozenset()
-make: Final[Any] = tuple.__new__
 
 
 def as_commit(plain: PlainCommit) -> Commit:
@@ -46,7 +45,6 @@ def as_commit(plain: PlainCommit) -> Commit:
     if type(plain) is Commit:
         return plain
     revision, instant, key, value, previous = plain
-    # The constructors of named tuples take three times as long.
     if type(plain) is Batch:
         made = (make(Record, ("put", *put, instant, NEVER)) for put in zip(key, value, previous, strict=True))
         records = tuple(made)

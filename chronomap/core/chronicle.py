@@ -24,13 +24,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import nextafter
 from typing import Any, Final
 
-from chronomap.core.change import NOBODY, Batch, PlainCommit, as_commit, make
+from chronomap.core.change import NOBODY, Batch, PlainCommit, as_commit
 from chronomap.core.expiry import SWEEP_FROM, Promise
 from chronomap.core.feed import RETAINED_CHANGES
 from chronomap.core.holdings import Holdings
 from chronomap.core.ledger import ORDINARY, Note
 from chronomap.core.meta import NOTHING, Meta
-from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record
+from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record, make
 from chronomap.core.retention import Retention
 from chronomap.core.timeline import UNSETTLED, WIDE, WIDE_FROM, Timeline
 from chronomap.core.turns import only_reads
@@ -116,7 +116,7 @@ class Chronicle(Holdings):
             self._admit(records)
         revision = self.head + 1
         timelines = self.timelines
-        self._open = Commit(revision, now, records, meta)
+        commit = self._open = make(Commit, (revision, now, records, meta, NOBODY))
         try:
             late = False
             for kind, key, value, _, timestamp, expires_at in records:
@@ -132,8 +132,8 @@ class Chronicle(Holdings):
                         timelines[key] = grown
                     if value is CANCELLED and grown.partial:
                         self._entry_as_of(key, now, revision)  # what shows through must be there when the commit is published
-            in_force = self._late_in_force(now, revision, records) if late else frozenset()
-            commit = self._open = Commit(revision, now, records, meta, in_force)
+            if late and (in_force := self._late_in_force(now, revision, records)):
+                commit = self._open = commit._replace(in_force=in_force)
             self._write_down(commit)
             self.instant = now
             self.feed.append(commit)
@@ -291,6 +291,8 @@ class Chronicle(Holdings):
 
     def _write_down(self, commit: Commit) -> None:
         kind = commit.records[0].kind
+        if kind in ORDINARY and not commit.meta:  # as most are
+            return
         activated: list[tuple[Any, float, int]] = []
         if kind in ("expire", "activate"):
             kind = "expire"
@@ -464,7 +466,15 @@ class Chronicle(Holdings):
         return None
 
     def _stands(self, promise: Promise) -> bool:
-        return promise.kind == "age" or self._standing(promise) is not None
+        if promise.kind == "age":
+            return True
+        if (timeline := self.timelines.get(promise.key)) is not None and timeline.timestamps[-1] <= promise.due:
+            stamp = timeline.timestamps[-1], timeline.revisions[-1]
+            if stamp == promise[-2:]:
+                return True
+            if timeline.values[-1] is not CANCELLED:
+                return False  # what is last decides; most promises that are swept away are told by that
+        return self._standing(promise) is not None
 
     @only_reads
     def check(self, now: float) -> None:

@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Final, Literal, NamedTuple
 
-from chronomap.core.records import NEVER
+from chronomap.core.records import NEVER, make
 
 SWEEP_FROM: Final = 1024
 """Promises below which sweeping is not worth it."""
@@ -51,7 +51,7 @@ class Deadlines:
 
     def add(self, due: float, kind: Occasion, key: Any, timestamp: float, revision: int) -> None:
         """Note that something falls due. O(log n)."""
-        heappush(self._heap, Promise(due, next(self._order), kind, key, timestamp, revision))
+        heappush(self._heap, make(Promise, (due, next(self._order), kind, key, timestamp, revision)))
         self.next_due = self._heap[0].due
 
     def take(self, now: float) -> list[Promise]:

@@ -10,7 +10,7 @@ from functools import partial
 from math import nextafter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from chronomap.core.records import CANCELLED, NEVER, Entry, Kind, Record
+from chronomap.core.records import CANCELLED, NEVER, Entry, Kind, Record, make
 from chronomap.core.timeline import UNSETTLED, Pruned
 from chronomap.core.timestamps import Timestamp, duration, seconds
 from chronomap.core.values import MISSING, bare
@@ -41,7 +41,8 @@ def version(  # noqa: PLR0917 - one call per record, on the way of every write
         if timeline.floor is not None and timestamp < timeline.timestamps[timeline.start]:
             raise compacted(key, timeline)
         previous = store.held(key, timestamp)
-    return Record(kind, key, value, previous, timestamp, expires_at)
+    record: Record = make(Record, (kind, key, value, previous, timestamp, expires_at))
+    return record
 
 
 def decisive(store: Chronicle, key: Any, timestamp: float) -> Entry | None:

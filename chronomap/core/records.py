@@ -43,6 +43,10 @@ NEVER: Final = float("inf")
 """The ``expires_at`` of what does not expire, inside the store; users see None."""
 
 
+make: Final[Any] = tuple.__new__
+"""Makes a named tuple of its class and a tuple, in a third of the time that its constructor takes."""
+
+
 class Entry(NamedTuple):
     """One version as the store keeps it; ``value`` is MISSING for a tombstone and may be CANCELLED."""
 

@@ -203,9 +203,12 @@ class Store(Chronicle):
 
     def _delete(self, now: float, plans: list[list[Record]]) -> int:
         self._commit(now, tuple(record for records in plans for record in records))
-        deleted = sum(
-            any(record.value is CANCELLED or record.previous is not MISSING for record in records) for records in plans
-        )
+        deleted = 0
+        for records in plans:
+            for record in records:
+                if record.value is CANCELLED or record.previous is not MISSING:
+                    deleted += 1
+                    break
         self.deletes += deleted
         return deleted
 

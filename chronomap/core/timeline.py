@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final
 
-from chronomap.core.records import CANCELLED, NEVER, Entry
+from chronomap.core.records import CANCELLED, NEVER, Entry, make
 from chronomap.core.values import MISSING
 
 UNSETTLED: Final[Any] = type("_Unsettled", (), {"__slots__": (), "__repr__": lambda _: "UNSETTLED"})()
@@ -120,12 +120,9 @@ class Timeline:
     def entry(self, index: int) -> Entry:
         """The entry at an index."""
         expiries = self.expiries
-        return Entry(
-            self.timestamps[index],
-            self.revisions[index],
-            self.values[index],
-            NEVER if expiries is None else expiries[index],
-        )
+        until = NEVER if expiries is None else expiries[index]
+        found: Entry = make(Entry, (self.timestamps[index], self.revisions[index], self.values[index], until))
+        return found
 
     def find(self, timestamp: float, revision: int) -> Entry | None:
         """The entry that decides at (timestamp, revision): a value or a tombstone, expired or not."""
