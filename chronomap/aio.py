@@ -265,6 +265,8 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
                     if command.commits:
                         await self._tell(command.commits)
                     revision = command.result()
+                    if self._store.deadlines.next_due < self._owner.alarm_due:
+                        self._owner.set_alarm()
                 except TypeError:
                     hashable(key)
                     raise

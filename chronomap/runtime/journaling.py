@@ -320,14 +320,14 @@ class JournalOwner(Owner):
             except IndexError:
                 return
             if plain and command.operation == put:  # which most are: the same as below, without what they do not need
+                commands.append(command)
                 command.before = head
                 try:
                     command.reply = command.after = head = gather(clock(), *command.arguments)
-                except BaseException:  # noqa: BLE001, S110 - it is told below, where it happens again
-                    pass
-                else:
-                    commands.append(command)
-                    continue
+                except BaseException:  # noqa: BLE001 - it is told by the long way, where it happens again
+                    self._carry_out(command, head)  # what fell due and was committed on the way is told with it
+                    head = command.after
+                continue
             if getattr(command.operation, "is_chore", False) and not self.closed:
                 self._chores.append((command, command.operation(*command.arguments)))
                 continue
@@ -337,9 +337,9 @@ class JournalOwner(Owner):
             if command.erased or self.store.cuts_wanted:
                 return  # what comes after it must not be written before the values are gone
 
-    def _carry_out(self, command: Command) -> None:
+    def _carry_out(self, command: Command, before: int | None = None) -> None:
         feed = self.store.feed
-        before = command.before = feed.head
+        command.before = before = feed.head if before is None else before
         try:
             if self.closed:
                 self.refuse()
@@ -447,6 +447,7 @@ class JournalOwner(Owner):
             if not command.done and not 0 <= command.after <= self.store.revision:
                 command.error = self._told_again(failure)
         self._answer(commands)  # all of them: those who have their answer may not have heard the bell
+        self.help()
 
     def _in_turn(self, work: Callable[[], object]) -> None:
         try:

@@ -52,8 +52,11 @@ class Port:
         """Whether this very loop is the one running on this thread."""
         if threading.get_ident() != self.thread:
             return False
-        if self._asyncio:  # a thread runs one at a time; asking which costs three times as much
-            return bool(self._native.is_running())
+        if self._asyncio:
+            try:
+                return asyncio.get_running_loop() is self._native
+            except RuntimeError:
+                return False
         here = Port.here()
         return here is not None and here._native is self._native
 

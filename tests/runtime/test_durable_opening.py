@@ -124,3 +124,28 @@ def test_compacting_where_there_is_nothing_to_do(tmp_path: Path) -> None:
         cm.vacuum()
     assert path.stat().st_size <= before
     assert verify(path).ok
+
+
+def test_what_a_refused_put_committed_on_the_way_is_told() -> None:
+    """An expiry that fell due before it: callbacks hear of that."""
+    clock, told = ManualClock(1000.0), list[Any]()
+    with ChronoMap[str, Any].open(MemoryJournal(), clock=clock) as cm:
+        cm._owner.alarm = lambda: True  # no reaper
+        cm.on_change(lambda *change: told.append(change))
+        cm.put("a", 1, ttl=5)
+        clock._now = 1010.0
+        with pytest.raises(ChronoMapTypeError):
+            cm.put("b", object())
+        cm.put("c", 2)
+        assert told[1:] == [("a", 1, None, 1005.0), ("c", None, 2, 1010.0)]
+
+
+@pytest.mark.anyio
+async def test_plain_puts_grow_old() -> None:
+    """With a retention by age, the reaper hears of what they leave to be pruned."""
+    clock = ManualClock(1000.0)
+    async with AsyncChronoMap[str, int].open(MemoryJournal(), clock=clock, retention=Retention(max_age=5)) as cm:
+        await cm.put("k", 1)
+        clock.advance(1)
+        await cm.put("k", 2)
+        assert cm._owner.alarm_due < float("inf")
