@@ -409,18 +409,30 @@ class Chronicle(Holdings):
             return
         before = commits[0].revision - 1
         self.feed.cut_after(before)
+        written: dict[Any, int] = {}
+        if any(timeline.floor is not None for commit in commits for timeline in self._written_by(commit)):
+            written = self._newest_writes()
         for commit in commits:
             self.ledger.strike(commit.revision)
             for key in [record.key for record in commit.records]:
                 if (timeline := self.timelines.get(key)) is None:
                     continue
                 rest = timeline.upto(before)
+                rest.changed = max(rest.changed, written.get(key, 0))  # by a version that has been pruned since
                 if not len(rest) and rest.floor is None:
                     del self.timelines[key]
                     continue
                 self.timelines[key] = rest
                 if before == self.revision:
                     rest.settle(self.instant, before)
+
+    def _written_by(self, commit: Commit) -> Iterator[Timeline]:
+        return (self.timelines[record.key] for record in commit.records if record.key in self.timelines)
+
+    def _newest_writes(self) -> dict[Any, int]:
+        """The newest revision that wrote a version of each key, as far as the feed reaches back."""
+        commits = self.feed.since(self.feed.floor)
+        return {record.key: commit.revision for commit in commits for record in commit.records if record.kind != "activate"}
 
     # -- what falls due ------------------------------------------------------------------------------------------------
 

@@ -149,3 +149,26 @@ async def test_plain_puts_grow_old() -> None:
         clock.advance(1)
         await cm.put("k", 2)
         assert cm._owner.alarm_due < float("inf")
+
+
+def test_a_refused_group_leaves_the_newest_change_known() -> None:
+    """Also that of a key whose newest version, dated back, has been pruned."""
+
+    class Refusing(MemoryJournal):
+        refuses = False
+
+        def append(self, group: Sequence[PlainCommit]) -> None:
+            if self.refuses:
+                raise ChronoMapTypeError("refused")
+            super().append(group)
+
+    journal = Refusing()
+    with ChronoMap[str, Any].open(journal, clock=lambda: 1000.0) as cm:
+        cm.put("k", "x")
+        cm.put("k", "late", timestamp=900.0)
+        cm.prune_history("k", keep_last=1)
+        journal.refuses = True
+        with pytest.raises(ChronoMapTypeError):
+            cm.put("k", "no")
+        journal.refuses = False
+        assert cm.put("k", "y", if_revision=2) == 3
