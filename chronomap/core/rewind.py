@@ -91,10 +91,10 @@ def _later(store: Chronicle, first: dict[Any, int]) -> Iterator[tuple[Any, int]]
                 if record.key in first and record.kind not in ("activate", "expire"):
                     yield record.key, commit.revision
         return
-    for key, own in first.items():
+    for key in first:
         timeline = store.timelines[key]
-        if timeline.partial or (timeline.floor is not None and store.pruned_to > own):
-            raise compacted(key, timeline)  # what was pruned may have been a later change
+        if timeline.partial:
+            raise compacted(key, timeline)
         for revision in timeline.revisions[timeline.start :]:
             if (key, "expire") not in _written(store, revision):
                 yield key, revision

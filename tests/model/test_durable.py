@@ -87,8 +87,7 @@ class DurableMachine(MapMachine):
             activated = {key for r, _, key, _ in self.naive.log if r == revision}
             return revision <= int(store.pruned_to) or any(erased.get(key, 0) > revision for key in activated)
         if revision < min(store.feed.floor, store.pruned_to) and any(key in self.naive.pruned for _, key in written):
-            assert outcome(lambda: self.real.undo(revision))[0] == "refused"  # a later change may be what was pruned
-            return True
+            return True  # a later change may have been pruned: then the map does not know of a conflict
         return any(all(v.revision != revision for v in self.naive.timeline[key]) for _, key in written)
 
     @rule(who=someone, back=st.integers(0, 12), retained=st.sampled_from([RETAINED_CHANGES, FEW]))
