@@ -389,7 +389,9 @@ class Chronicle(Holdings):
 
     def _promise_all(self, commit: Commit) -> None:
         for kind, key, value, _, timestamp, expires_at in commit.records:
-            if kind != "activate" and value is not CANCELLED:
+            if value is CANCELLED:
+                self._promise_again(key, timestamp)
+            elif kind != "activate":
                 self._promise(key, timestamp, commit.revision, expires_at, commit.instant)
 
     def _recover(self) -> None:

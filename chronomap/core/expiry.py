@@ -75,10 +75,13 @@ class Deadlines:
         self.next_due = self._heap[0].due if self._heap else NEVER
 
     def sweep(self, stands: Callable[[Promise], bool]) -> None:
-        """Drop the promises that can no longer come true, if enough have gathered. Amortised O(1) per promise."""
+        """Drop the promises that can no longer come true or were made twice, if enough have gathered.
+
+        Amortised O(1) per promise.
+        """
         if len(self._heap) < self._sweep_at:
             return
-        self._heap = [promise for promise in self._heap if stands(promise)]
+        self._heap = list({(promise.due, *promise[2:]): promise for promise in self._heap if stands(promise)}.values())
         heapify(self._heap)
         self.next_due = self._heap[0].due if self._heap else NEVER
         self._sweep_at = max(SWEEP_FROM, 2 * len(self._heap))

@@ -7,7 +7,7 @@ published, and commands, who build on the ``head`` (see ``core/chronicle.py`` fo
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import nextafter
@@ -163,6 +163,21 @@ class Holdings:
             self.deadlines.add(expires_at, "expire", key, timestamp, revision)
         if timestamp > now:
             self.deadlines.add(timestamp, "activate", key, timestamp, revision)
+
+    def _promise_again(self, key: Any, timestamp: float) -> None:
+        """Something was called off: note when the version that shows through at its timestamp will expire.
+
+        While it was hidden, the first promise may have come to nothing.
+        """
+        entry = self.entry(key, timestamp)
+        if entry is None or entry.expires_at == NEVER:
+            return
+        timeline = self.timelines[key]
+        first, last = bisect_left(timeline.timestamps, entry.expires_at), bisect_right(timeline.timestamps, entry.expires_at)
+        for revision, value in zip(timeline.revisions[first:last], timeline.values[first:last], strict=True):
+            if value is MISSING and revision > entry.revision and self.ledger.kind_of(revision, value) == "expire":
+                return  # it has expired
+        self.deadlines.add(entry.expires_at, "expire", key, entry.timestamp, entry.revision)
 
     def _place(self, key: Any, timeline: Timeline, now: float) -> None:
         try:
@@ -321,6 +336,9 @@ class Holdings:
             timeline = self.timelines[key]
             timeline.settle(self.instant, self.revision)
             self._place(key, timeline, self.instant)
+            for entry in timeline.entries(self.revision) if timeline.changed == self.revision else ():
+                if entry.value is CANCELLED and entry.revision == self.revision and not timeline.partial:
+                    self._promise_again(key, entry.timestamp)
 
     def feed_on(self, commits: Iterable[Commit]) -> None:
         """The newest commits, from a journal, for those who follow to resume from."""

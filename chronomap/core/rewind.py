@@ -77,14 +77,18 @@ def _is_gone(store: Chronicle, revision: int) -> bool:
 
 def _check_untouched(store: Chronicle, now: float, first: dict[Any, int], own: set[int]) -> None:
     """Refuse if another commit wrote one of the keys after its first own one. What fell due is nobody's commit."""
-    for key, revision in _later(store, first):
+    for key, revision in _later(store, first, own):
         if revision > first[key] and revision not in own:
             message = f"key {key!r} was changed again by revision {revision}; undo that one first, or put the value you want"
             conflict(store, message, [key], now)
 
 
-def _later(store: Chronicle, first: dict[Any, int]) -> Iterator[tuple[Any, int]]:
-    """The keys with the revisions that wrote them later. O(commits since) while the feed retains them."""
+def _later(store: Chronicle, first: dict[Any, int], own: set[int]) -> Iterator[tuple[Any, int]]:
+    """The keys with the revisions that wrote them later. O(commits since) while the feed retains them.
+
+    Raises:
+        CompactedError: If such a revision is not known any more.
+    """
     if (since := min(first.values(), default=store.head)) >= store.feed.floor:
         for commit in store.feed.since(since):
             for record in commit.records:
@@ -95,9 +99,14 @@ def _later(store: Chronicle, first: dict[Any, int]) -> Iterator[tuple[Any, int]]
         timeline = store.timelines[key]
         if timeline.partial:
             raise compacted(key, timeline)
-        for revision in timeline.revisions[timeline.start :]:
+        kept = timeline.revisions[timeline.start :]
+        for revision in kept:
             if (key, "expire") not in _written(store, revision):
                 yield key, revision
+        if timeline.changed > max(first[key], *kept) and timeline.changed not in own:
+            raise CompactedError(
+                f"revision {timeline.changed} changed {key!r} later and has been pruned; put the value you want", key=key
+            )
 
 
 def _restore(  # noqa: PLR0917 - two private functions of this module

@@ -188,3 +188,44 @@ def test_erase_and_cut() -> None:
     feed.cut_after(2)
     assert feed.tail[-1] is not unpublished
     assert [one.revision for one in feed.since(0)] == [1, 2]
+
+
+def test_what_is_promised_twice_is_kept_once() -> None:
+    """A schedule that is called off again and again renews the promise that the value before it will expire."""
+    store = Store()
+    store.put(10, "a", 1, ttl=1_000_000)
+    for number in range(2 * SWEEP_FROM):
+        store.put(10, "a", 2, timestamp=20)
+        assert store.unschedule(10, "a") == 1
+        assert len(store.deadlines) <= 2 * SWEEP_FROM, number
+    store.begin(2_000_000)
+    assert [record.kind for record in store.feed.commit(store.revision).records] == ["expire"]  # type: ignore[union-attr]
+
+
+def test_what_is_brought_back_expires() -> None:
+    """A back-dated deletion hid a value when it would have expired; once that is undone, the expiry is committed."""
+    store = Store()
+    store.put(10, "a", 1, ttl=10)
+    store.delete(16, "a", timestamp=15)
+    for number in range(2 * SWEEP_FROM):  # meanwhile promises that cannot come true are swept away
+        store.put(17, "b", number, ttl=5)
+    store.begin(30)
+    before = store.revision
+    assert store.undo(30, 2) == before + 1
+    store.begin(30)
+    store.begin(40)
+    commit = store.feed.commit(before + 2)
+    assert commit is not None
+    assert commit.records == (Record("expire", "a", MISSING, 1, 20, NEVER),)
+    assert store.revision == before + 2
+
+
+def test_what_has_expired_does_not_expire_again() -> None:
+    """A deletion after the expiry is taken back: nothing is promised anew."""
+    store = Store()
+    store.put(10, "a", 1, ttl=10)
+    store.begin(30)
+    store.delete(30, "a", timestamp=15)
+    assert store.undo(30, 3) == 4
+    store.begin(40)
+    assert store.revision == 4

@@ -86,8 +86,6 @@ class DurableMachine(MapMachine):
         if not written:  # it only said what took effect, and of that nothing may be left
             activated = {key for r, _, key, _ in self.naive.log if r == revision}
             return revision <= int(store.pruned_to) or any(erased.get(key, 0) > revision for key in activated)
-        if revision < min(store.feed.floor, store.pruned_to) and any(key in self.naive.pruned for _, key in written):
-            return True  # a later change may have been pruned: then the map does not know of a conflict
         return any(all(v.revision != revision for v in self.naive.timeline[key]) for _, key in written)
 
     @rule(who=someone, back=st.integers(0, 12), retained=st.sampled_from([RETAINED_CHANGES, FEW]))
