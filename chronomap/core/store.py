@@ -226,6 +226,8 @@ class Store(Chronicle):
         timeline = self.timelines.get(key)
         if timeline is None or self.erased.get(key) == timeline.changed:
             return 0
+        if timeline.partial:
+            raise NotResidentError(key)  # all versions are counted
         removed = len(timeline)
         self._commit(now, (Record("erase", key, MISSING, MISSING, now, NEVER),))
         self.deletes += 1

@@ -97,7 +97,8 @@ class Owner:
 
     Attributes:
         timelines: The store's timelines for readers; something that raises once the map is closed or after a fork.
-        observed: Whether anybody must be told after a commit (hooks, blocks).
+        observed: Whether a commit has consequences outside the store: somebody is told (hooks, blocks), or the reaper
+            must know when history will have grown too old.
         gates: Where change streams sleep.
     """
 
@@ -111,7 +112,8 @@ class Owner:
         self._bind()
         self.closed = False
         self.failure: JournalError | None = None  # why nothing can be written any more
-        self.observed = False
+        self.ages = store.retention is not None and store.retention.max_age is not None
+        self.observed = self.ages
         self.hooks = Hooks()
         self.blocks = 0  # how many snapshot contexts are open
         self.taken: deque[Command] = deque()  # the command that is being carried out for somebody else
@@ -397,7 +399,7 @@ class Owner:
 
     def look_again(self) -> None:
         """Find out whether anybody still has to be told: plain puts are faster when nobody has."""
-        self.observed = self.closed or bool(self.hooks) or self.blocks > 0
+        self.observed = self.closed or self.ages or bool(self.hooks) or self.blocks > 0
 
     @only_reads
     def join(self, _: float, watcher: Watcher | None) -> None:

@@ -19,7 +19,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from chronomap import AsyncChronoMap, ChronoMap, ChronoMapError, ClosedError, ConflictError, LaggedError
+from chronomap import AsyncChronoMap, ChronoMap, ChronoMapError, ClosedError, ConflictError, LaggedError, Retention
 from chronomap.testing import ManualClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
@@ -340,6 +340,17 @@ def test_the_reaper_follows_a_moved_clock() -> None:
             break
         threading.Event().wait(0.01)
     assert not any(thread.name == "chronomap-reaper" for thread in threading.enumerate())
+
+
+async def test_the_reaper_prunes_what_grows_old() -> None:
+    """Retention by age reaches what plain puts have left, although nobody looks, also where nothing else falls due."""
+    cm = AsyncChronoMap[str, int](retention=Retention(max_age=0.05))
+    await cm.put("s", 1)
+    await cm.put("s", 2)
+    with anyio.fail_after(5):
+        while cm.get_stats()["versions"] != 1:
+            await anyio.sleep(0.001)
+    assert await cm.get("s") == 2
 
 
 @pytest.mark.memory_only
