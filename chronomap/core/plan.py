@@ -134,6 +134,10 @@ def transaction(store: Chronicle, now: float, writes: list[tuple[Any, ...]]) -> 
             own[when] = version(store, key, value, when, expiry(now, when, ttl))
         else:
             _delete_own(store, own, key, now, arguments[0])
+    for key, own in plan.items():
+        ended = own.get(now)
+        if ended is not None and ended.kind == "delete" and ended.previous is MISSING and not _planned(store, own, key, now):
+            del own[now]  # what the block itself wrote and took back leaves nothing
     return [record for own in plan.values() for record in own.values()]
 
 
@@ -143,15 +147,15 @@ def _delete_own(store: Chronicle, own: dict[float, Record], key: Any, now: float
     for at in [at for at in own if at == when or at > max(now, when)]:
         del own[at]
     records = delete(store, key, now, timestamp)
-    if _planned(store, own, key, when) and not any(record.timestamp == when for record in records):
-        records.append(Record("delete", key, MISSING, MISSING, when, NEVER))
+    if timestamp is None and not any(record.timestamp == now for record in records):  # there may be something to come
+        records.append(Record("delete", key, MISSING, MISSING, now, NEVER))
     own |= {record.timestamp: record for record in records}
 
 
-def _planned(store: Chronicle, own: dict[float, Record], key: Any, when: float) -> bool:
-    """Whether what a transaction wrote so far would make a key hold a value at a timestamp."""
-    newest = max((at for at in own if at <= when), default=None)
-    entry = decisive(store, key, when)
+def _planned(store: Chronicle, own: dict[float, Record], key: Any, now: float) -> bool:
+    """Whether what a transaction dated before now would make a key hold a value now."""
+    newest = max((at for at in own if at < now), default=None)
+    entry = decisive(store, key, now)
     return (
         newest is not None
         and own[newest].value is not MISSING
