@@ -32,7 +32,7 @@ from chronomap.core.ledger import ORDINARY, Note
 from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry, Record, make
 from chronomap.core.retention import Retention
-from chronomap.core.timeline import UNSETTLED, WIDE, WIDE_FROM, Timeline
+from chronomap.core.timeline import UNSETTLED, WIDE, WIDE_FROM, Series, Single, Timeline, begun
 from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
@@ -100,9 +100,10 @@ class Chronicle(Holdings):
 
     def _widen(self) -> None:
         """Make room in all timelines for longer revisions. O(versions), once in the life of a map. May be repeated."""
-        Timeline.code = WIDE
+        Series.code = WIDE
         for key, timeline in list(self.timelines.items()):
-            self.timelines[key] = timeline.widened()
+            if isinstance(timeline, Series):
+                self.timelines[key] = timeline.widened()
         self._narrow = False
 
     # -- applying ------------------------------------------------------------------------------------------------------
@@ -121,10 +122,11 @@ class Chronicle(Holdings):
             late = False
             for kind, key, value, _, timestamp, expires_at in records:
                 timeline = timelines.get(key)
-                if timeline is None:
-                    timeline = timelines[key] = Timeline()
-                timeline.settled = UNSETTLED
                 late = late or timestamp < now
+                if timeline is None:
+                    timelines[key] = begun(now, timestamp, revision, value, expires_at)
+                    continue
+                timeline.settled = UNSETTLED
                 if kind != "activate":
                     grown = timeline.add(timestamp, revision, value, expires_at)
                     grown.changed = revision
@@ -172,14 +174,14 @@ class Chronicle(Holdings):
             return 0
         commit = self._open = Batch(revision, now, keys, values, previous)
         try:
-            if None in found:
-                for place, key in enumerate(keys):
-                    if found[place] is None:
-                        found[place] = timelines[key] = Timeline()
-            for timeline, value in zip(found, values, strict=True):
+            for place, (key, known, value) in enumerate(zip(keys, found, values, strict=True)):
+                if known is None:
+                    found[place] = timelines[key] = Single(now, revision, value)
+                    continue
+                timeline = known
                 timeline.settled = UNSETTLED
                 if timeline.expiries:
-                    timeline.expiries.append(NEVER)
+                    timeline = found[place] = self._with_room(key, known)
                 timeline.values.append(value)
                 timeline.revisions.append(revision)
                 timeline.timestamps.append(now)
@@ -202,13 +204,22 @@ class Chronicle(Holdings):
         if self.interest.waiting:
             self.interest.touch(commit.revision, commit.keys)
 
+    def _with_room(self, key: Any, timeline: Timeline) -> Series:
+        """A timeline for a plain put where it is not just appended to three arrays."""
+        if isinstance(timeline, Single):
+            series = self.timelines[key] = timeline.grown()
+            return series
+        if timeline.expiries:
+            timeline.expiries.append(NEVER)
+        return timeline
+
     def gather_put(self, now: float, key: Any, value: Any) -> int:
         """``Store.put_now`` for when commits are gathered, and nothing is retained by rule; written out, as most are such."""
         if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
             now = self.begin(now)
-        timeline = self.timelines.get(key)
+        timeline: Any = self.timelines.get(key)
         if timeline is None:
-            previous, timeline = MISSING, Timeline()
+            previous = MISSING
         elif timeline.timestamps[-1] > now or timeline.expiries is not None:
             record = Record("put", key, value, self.held(key, now), now, NEVER)
             revision = self._apply(now, (record,), self._meta)
@@ -225,12 +236,14 @@ class Chronicle(Holdings):
             self._admit(records)  # type: ignore[misc]  # there is one
             commit = self._open = make(Commit, (revision, now, records, self._meta, NOBODY))
         try:
-            timeline.settled = UNSETTLED
-            timeline.values.append(value)
-            timeline.revisions.append(revision)
-            timeline.timestamps.append(now)
-            timeline.changed = revision
-            self.timelines[key] = timeline
+            if timeline is None:
+                self.timelines[key] = Single(now, revision, value)
+            else:
+                timeline.settled = UNSETTLED
+                timeline.values.append(value)
+                timeline.revisions.append(revision)
+                timeline.timestamps.append(now)
+                timeline.changed = revision
             self.instant = now
             feed.tail.append(commit)
         except BaseException:
@@ -318,8 +331,11 @@ class Chronicle(Holdings):
         newest, now = commits[-1][:2]
         keys = [commit[2] for commit in commits]
         for timeline in map(self.timelines.__getitem__, keys):
-            timeline.since = newest
-            timeline.settled = timeline.values[-1]
+            if isinstance(timeline, Single):
+                timeline.settled = timeline.value
+            else:
+                timeline.since = newest
+                timeline.settled = timeline.values[-1]
         self.recency.arrive(keys, now, newest)
         if self.interest.waiting:
             for commit in commits:
@@ -374,7 +390,7 @@ class Chronicle(Holdings):
 
     def _scrub(self, key: Any, now: float, revision: int) -> None:
         """Leave nothing of an erased key but a tombstone, here, in the feed and in every snapshot."""
-        empty = Timeline().add(now, revision, MISSING, NEVER)
+        empty = Series().add(now, revision, MISSING, NEVER)
         empty.changed = revision
         timeline = self.timelines[key]
         stamps = zip(timeline.timestamps[timeline.start :], timeline.revisions[timeline.start :], strict=True)

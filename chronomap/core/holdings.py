@@ -21,7 +21,7 @@ from chronomap.core.ledger import Ledger, Note
 from chronomap.core.recency import Recency
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry
 from chronomap.core.retention import Cut, Retention
-from chronomap.core.timeline import Pruned, Timeline
+from chronomap.core.timeline import Pruned, Series, Single, Timeline, begun
 from chronomap.core.values import MISSING
 from chronomap.core.view import View, compacted
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError, NotResidentError
@@ -214,7 +214,7 @@ class Holdings:
 
     def _prune(self, key: Any, now: float, keep_last: int | None, older_than: float | None) -> int:
         timeline = self.timelines.get(key)
-        if timeline is None:
+        if timeline is None or isinstance(timeline, Single):
             return 0
         if timeline.partial:
             raise NotResidentError(key)
@@ -292,7 +292,7 @@ class Holdings:
 
         With the newest revision: what fell due is in it, see ``take``. Without: that has not been committed yet.
         """
-        timeline = Timeline()
+        timeline = Series()
         for timestamp, revision, value, expires_at in entries:
             timeline = timeline.add(timestamp, revision, value, expires_at)
             if value is not CANCELLED:
@@ -304,7 +304,7 @@ class Holdings:
         timeline.floor = floor
         self.timelines[key] = timeline
 
-    def take(self, key: Any, timeline: Timeline, newest: int) -> None:
+    def take(self, key: Any, timeline: Series, newest: int) -> None:
         """The same from a journal, which has the timeline made already and ends with a revision.
 
         What fell due by its last commit is in it, whatever became of that since; but not what that commit brought along.
@@ -333,12 +333,19 @@ class Holdings:
         self.feed = Feed(self.revision, self.feed.retained)
         for key in list(self.timelines):
             self._retain(key, self.instant)
-            timeline = self.timelines[key]
+            timeline = self.timelines[key] = self._smallest(self.timelines[key])
             timeline.settle(self.instant, self.revision)
             self._place(key, timeline, self.instant)
             for entry in timeline.entries(self.revision) if timeline.changed == self.revision else ():
                 if entry.value is CANCELLED and entry.revision == self.revision and not timeline.partial:
                     self._promise_again(key, entry.timestamp)
+
+    def _smallest(self, timeline: Timeline) -> Timeline:
+        """The shape that takes less room."""
+        if len(timeline.timestamps) == 1 and timeline.expiries is None and timeline.floor is None:
+            entry = timeline.entry(0)
+            return begun(self.ledger.instant_of(entry.revision), *entry)
+        return timeline
 
     def feed_on(self, commits: Iterable[Commit]) -> None:
         """The newest commits, from a journal, for those who follow to resume from."""

@@ -95,7 +95,7 @@ def _later(store: Chronicle, first: dict[Any, int], own: set[int]) -> Iterator[t
                 if record.key in first and record.kind not in ("activate", "expire"):
                     yield record.key, commit.revision
         return
-    for key in first:
+    for key, own_first in first.items():
         timeline = store.timelines[key]
         if timeline.partial:
             raise compacted(key, timeline)
@@ -103,7 +103,7 @@ def _later(store: Chronicle, first: dict[Any, int], own: set[int]) -> Iterator[t
         for revision in kept:
             if (key, "expire") not in _written(store, revision):
                 yield key, revision
-        if timeline.changed > max(first[key], *kept) and timeline.changed not in own:
+        if timeline.changed > max(own_first, *kept) and timeline.changed not in own:
             raise CompactedError(
                 f"revision {timeline.changed} changed {key!r} later and has been pruned; put the value you want", key=key
             )

@@ -118,7 +118,7 @@ class Store(Chronicle):
         """
         if self._open is not None or now < self.instant or self.deadlines.next_due <= now:
             now = self.begin(now)
-        timeline = self.timelines.get(key)
+        timeline: Any = self.timelines.get(key)
         if timeline is None or (previous := timeline.settled) is UNSETTLED or self.elaborate:
             if self.gathers and self.retention is None:
                 return self.gather_put(now, key, value)
@@ -130,7 +130,7 @@ class Store(Chronicle):
         try:
             timeline.settled = UNSETTLED
             if timeline.expiries:
-                timeline.expiries.append(NEVER)
+                timeline = self._with_room(key, timeline)
             timeline.values.append(value)
             timeline.revisions.append(revision)
             timeline.timestamps.append(now)

@@ -15,13 +15,16 @@ At timestamp 35 as known at revision 2 the greatest entry is (30, 2): the answer
 
 Readers on other threads never wait, so mind the order here: an append publishes values, expiries and revisions before the
 timestamp that makes them reachable, and ``settled`` is withdrawn before a commit and set again after it is published.
+
+Many a key never has a second version. Arrays for one entry are nine tenths overhead, so such a timeline has a shape of its
+own (``Single``), which a second version replaces by one with arrays (``Series``). Who reads need not know which it is.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -48,43 +51,34 @@ class Pruned(Exception):  # noqa: N818 - an answer ("not known any more"), turne
     """The versions that could have answered have been pruned."""
 
 
-class Timeline:
-    """The versions of one key.
+class Shape:
+    """What both shapes of a timeline share: the reads, which any thread may do, and copies.
 
     Attributes:
+        timestamps: Ascending.
+        revisions: Of entries with one timestamp, ascending.
+        values: Kept values, MISSING for a tombstone, or CANCELLED.
+        expiries: When each version expires; None: none ever does.
+        ordered: Whether the revisions ascend along the arrays: a read as of a revision may bisect.
+        start: Entries below this index have been pruned.
+        floor: The smallest timestamp and revision ever pruned.
         settled: The value in force at every timestamp from now on as far as is known (MISSING: none), or UNSETTLED.
         since: The revision from which on ``settled`` holds.
         changed: The revision that last wrote a version here.
-        start: Entries below this index have been pruned.
-        code: The type code of ``revisions`` of every timeline that is made.
     """
 
-    code = NARROW
+    __slots__ = ("settled",)
 
-    __slots__ = (
-        "changed",
-        "expiries",
-        "floor",
-        "ordered",
-        "revisions",
-        "settled",
-        "since",
-        "start",
-        "timestamps",
-        "values",
-    )
-
-    def __init__(self) -> None:
-        self.timestamps = array("d")
-        self.revisions = array(self.code)
-        self.values: list[Any] = []
-        self.expiries: array[float] | None = None  # made when the first version that expires arrives
-        self.ordered = True  # revisions ascend along the arrays: a read as of a revision may bisect
-        self.start = 0
-        self.floor: tuple[float, int] | None = None  # the smallest timestamp and revision ever pruned
-        self.settled: Any = UNSETTLED
-        self.since = 0
-        self.changed = 0
+    timestamps: Sequence[float]
+    revisions: Sequence[int]
+    values: Sequence[Any]
+    expiries: Sequence[float] | None
+    ordered: bool
+    start: int
+    floor: tuple[float, int] | None
+    settled: Any
+    since: int
+    changed: int
 
     def __len__(self) -> int:
         return len(self.timestamps) - self.start
@@ -93,8 +87,6 @@ class Timeline:
     def partial(self) -> bool:
         """Whether older versions are not in memory, but in the journal."""
         return self.floor == NOT_LOADED
-
-    # -- reads: any thread ---------------------------------------------------------------------------------------------
 
     def locate(self, timestamp: float, revision: int) -> int:
         """The index of the entry that decides at (timestamp, revision), or -1 for none. O(log n) for appended histories.
@@ -173,9 +165,152 @@ class Timeline:
         # What lay ahead at that instant may have taken effect since.
         return (first and timestamps[first - 1] > instant) or bisect_right(revisions, until) > first
 
-    # -- writes: the owner only ----------------------------------------------------------------------------------------
+    # -- copies: the owner only ----------------------------------------------------------------------------------------
 
-    def add(self, timestamp: float, revision: int, value: Any, expires_at: float) -> Timeline:
+    def upto(self, revision: int) -> Series:
+        """A timeline that never heard of anything after a revision (to leave nothing of commits that came to nothing)."""
+        rest = self._slice(self.start, self.start)
+        for entry in self.entries(revision):
+            rest._append(*entry)
+        rest.ordered = self.ordered
+        rest.changed = max(rest.revisions, default=0)
+        return rest
+
+    def evict(self, start: int) -> Series:
+        """Let go of the entries below an index, which the journal has; returns the timeline to use from now on."""
+        rest = self._slice(start, len(self.timestamps))
+        rest.settled, rest.since, rest.floor = self.settled, self.since, NOT_LOADED
+        return rest
+
+    def extended(self, older: list[Entry], floor: tuple[float, int] | None) -> Series:
+        """A timeline that has entries before its own, oldest first, and its true floor; of the same state."""
+        whole = Series()
+        for entry in older:
+            whole._append(*entry)
+        for entry in map(self.entry, range(self.start, len(self.timestamps))):
+            whole._append(*entry)
+        whole.ordered = all(one <= two for one, two in pairwise(whole.revisions))
+        whole.floor, whole.changed = floor, self.changed
+        whole.settled, whole.since = self.settled, self.since
+        return whole
+
+    def _slice(self, first: int, last: int) -> Series:
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        """Verify every invariant."""
+        size = len(self.timestamps)
+        assert len(self.revisions) == len(self.values) == size
+        assert self.expiries is None or len(self.expiries) == size
+        assert 0 <= self.start <= size
+        assert size == 0 or self.start < size, "pruned to nothing"
+        stamps = list(zip(self.timestamps, self.revisions, strict=True))
+        assert all(one < two for one, two in pairwise(stamps)), "not sorted by (timestamp, revision)"
+        assert not self.ordered or list(self.revisions) == sorted(self.revisions), "not ordered by revision"
+        assert self.changed >= max(self.revisions, default=0)
+
+
+class Single(Shape):
+    """The only version of its key: one that has been in force since its revision, as far as is known, and never expires.
+
+    Nothing of it changes but ``settled``.
+
+    Attributes:
+        stamp: Its timestamp and its revision: as a complex number they are one object, of 32 bytes instead of 56.
+        value: Its kept value, or MISSING.
+    """
+
+    __slots__ = ("stamp", "value")
+
+    expiries = (NEVER,)
+    ordered = True
+    start = 0
+    floor = None
+
+    def __init__(self, timestamp: float, revision: int, value: Any) -> None:
+        self.stamp = complex(timestamp, revision)
+        self.value = value
+        self.settled = UNSETTLED
+
+    timestamps = property(lambda self: (self.stamp.real,))
+    revisions = property(lambda self: (int(self.stamp.imag),))
+    values = property(lambda self: (self.value,))
+    changed = since = property(lambda self: int(self.stamp.imag))
+
+    def find(self, timestamp: float, revision: int) -> Entry | None:
+        """See ``Shape``. O(1)."""
+        stamp = self.stamp
+        return self.entry(0) if stamp.real <= timestamp and stamp.imag <= revision else None
+
+    def entry(self, _: int) -> Entry:
+        """See ``Shape``."""
+        found: Entry = make(Entry, (self.stamp.real, int(self.stamp.imag), self.value, NEVER))
+        return found
+
+    def grown(self) -> Series:
+        """The same with room for more."""
+        series = Series()
+        series._append(*self.entry(0))
+        series.changed = series.since = self.changed
+        return series
+
+    def add(self, timestamp: float, revision: int, value: Any, expires_at: float) -> Series:
+        """Two versions. O(1)."""
+        return self.grown().add(timestamp, revision, value, expires_at)
+
+    def frozen(self) -> Single:
+        """Itself: no pruning reaches it."""
+        return self
+
+    def settle(self, _: float, __: int) -> None:
+        """See ``Series``."""
+        self.settled = self.value
+
+    def _slice(self, first: int, last: int) -> Series:
+        return self.grown()._slice(first, last)
+
+
+class Series(Shape):
+    """A timeline in four arrays, to which appending is cheap.
+
+    Attributes:
+        code: The type code of ``revisions`` of every series that is made.
+    """
+
+    code = NARROW
+
+    __slots__ = ("changed", "expiries", "floor", "ordered", "revisions", "since", "start", "timestamps", "values")
+
+    def __init__(self) -> None:
+        self.timestamps: array[float] = array("d")
+        self.revisions: array[int] = array(self.code)
+        self.values: list[Any] = []
+        self.expiries: array[float] | None = None  # made when the first version that expires arrives
+        self.ordered = True
+        self.start = 0
+        self.floor: tuple[float, int] | None = None
+        self.settled = UNSETTLED
+        self.since = 0
+        self.changed = 0
+
+    def settle(self, instant: float, revision: int) -> None:
+        """Publish the value in force now, if it needs no clock to tell. Called after the revision is published."""
+        last = len(self.timestamps) - 1
+        self.since = revision
+        if last < self.start or self.timestamps[last] > instant:
+            return
+        if self.values[last] is CANCELLED:
+            try:
+                last = self.locate(instant, revision)
+            except Pruned:
+                return
+            if last < 0:
+                self.settled = MISSING
+                return
+        if self.expiries is None or self.expiries[last] == NEVER:
+            self.settled = self.values[last]
+
+    def add(self, timestamp: float, revision: int, value: Any, expires_at: float) -> Series:
         """Add an entry and return the timeline to use from now on: this one after an append, else a new one.
 
         Cost: O(1) when nothing later stands, else O(n).
@@ -201,49 +336,22 @@ class Timeline:
             self.expiries.append(expires_at)
         elif expires_at != NEVER:
             self.expiries = array("d", [NEVER] * len(self.timestamps) + [expires_at])
-        if not self.timestamps:  # without room for more: many a key never has a second version
+        if not self.timestamps:  # without room for more: perhaps there never is a second version
             self.values, self.revisions, self.timestamps = [value], array(self.code, (revision,)), array("d", (timestamp,))
             return
         self.values.append(value)
         self.revisions.append(revision)
         self.timestamps.append(timestamp)
 
-    def _slice(self, first: int, last: int) -> Timeline:
-        part = Timeline()
-        part.timestamps = self.timestamps[first:last]
-        part.revisions = self.revisions[first:last]
-        part.values = self.values[first:last]
-        part.expiries = None if self.expiries is None else self.expiries[first:last]
-        part.ordered = self.ordered
-        part.floor = self.floor
-        part.changed, part.since = self.changed, self.since
-        return part
-
-    def widened(self) -> Timeline:
-        """The same, for longer revisions; aside, since readers and views go on with the arrays they have."""
-        whole = self._slice(self.start, len(self.timestamps))
-        whole.revisions = array(self.code, whole.revisions)
-        whole.settled = self.settled
-        return whole
-
-    def upto(self, revision: int) -> Timeline:
-        """A timeline that never heard of anything after a revision (to leave nothing of commits that came to nothing)."""
-        rest = self._slice(self.start, self.start)
-        for entry in self.entries(revision):
-            rest._append(*entry)
-        rest.ordered = self.ordered
-        rest.changed = max(rest.revisions, default=0)
-        return rest
-
-    def frozen(self) -> Timeline:
+    def frozen(self) -> Series:
         """A view that later pruning does not reach; it shares the arrays. O(1)."""
-        view = Timeline()
+        view = Series()
         view.timestamps, view.revisions, view.values = self.timestamps, self.revisions, self.values
         view.expiries, view.ordered, view.start = self.expiries, self.ordered, self.start
         view.floor, view.changed = self.floor, self.changed
         return view
 
-    def prune(self, start: int) -> Timeline:
+    def prune(self, start: int) -> Series:
         """Forget the entries below an index; returns the timeline to use from now on. Amortised O(1) per entry."""
         if self.floor is None:
             revisions = self.revisions[self.start : start]
@@ -258,49 +366,33 @@ class Timeline:
         rest.settled = self.settled
         return rest
 
-    def evict(self, start: int) -> Timeline:
-        """Let go of the entries below an index, which the journal has; returns the timeline to use from now on."""
-        rest = self._slice(start, len(self.timestamps))
-        rest.settled, rest.since, rest.floor = self.settled, self.since, NOT_LOADED
-        return rest
-
-    def extended(self, older: list[Entry], floor: tuple[float, int] | None) -> Timeline:
-        """A timeline that has entries before its own, oldest first, and its true floor; of the same state."""
-        whole = Timeline()
-        for entry in older:
-            whole._append(*entry)
-        for entry in map(self.entry, range(self.start, len(self.timestamps))):
-            whole._append(*entry)
-        whole.ordered = all(one <= two for one, two in pairwise(whole.revisions))
-        whole.floor, whole.changed = floor, self.changed
-        whole.settled, whole.since = self.settled, self.since
+    def widened(self) -> Series:
+        """The same, for longer revisions; aside, since readers and views go on with the arrays they have."""
+        whole = self._slice(self.start, len(self.timestamps))
+        whole.revisions = array(self.code, whole.revisions)
+        whole.settled = self.settled
         return whole
 
-    def settle(self, instant: float, revision: int) -> None:
-        """Publish the value in force now, if it needs no clock to tell. Called after the revision is published."""
-        last = len(self.timestamps) - 1
-        self.since = revision
-        if last < self.start or self.timestamps[last] > instant:
-            return
-        if self.values[last] is CANCELLED:
-            try:
-                last = self.locate(instant, revision)
-            except Pruned:
-                return
-            if last < 0:
-                self.settled = MISSING
-                return
-        if self.expiries is None or self.expiries[last] == NEVER:
-            self.settled = self.values[last]
+    def _slice(self, first: int, last: int) -> Series:
+        part = Series()
+        part.timestamps = self.timestamps[first:last]
+        part.revisions = self.revisions[first:last]
+        part.values = self.values[first:last]
+        part.expiries = None if self.expiries is None else self.expiries[first:last]
+        part.ordered = self.ordered
+        part.floor = self.floor
+        part.changed, part.since = self.changed, self.since
+        return part
 
-    def _check(self) -> None:
-        """Verify every invariant."""
-        size = len(self.timestamps)
-        assert len(self.revisions) == len(self.values) == size
-        assert self.expiries is None or len(self.expiries) == size
-        assert 0 <= self.start <= size
-        assert size == 0 or self.start < size, "pruned to nothing"
-        stamps = list(zip(self.timestamps, self.revisions, strict=True))
-        assert all(one < two for one, two in pairwise(stamps)), "not sorted by (timestamp, revision)"
-        assert not self.ordered or list(self.revisions) == sorted(self.revisions), "not ordered by revision"
-        assert self.changed >= max(self.revisions, default=0)
+
+Timeline = Single | Series
+"""The versions of one key."""
+
+
+def begun(now: float, timestamp: float, revision: int, value: Any, expires_at: float) -> Timeline:
+    """The timeline of a key with its first entry, committed at an instant."""
+    if timestamp <= now and expires_at == NEVER and value is not CANCELLED:
+        return Single(timestamp, revision, value)
+    series = Series().add(timestamp, revision, value, expires_at)
+    series.changed = revision
+    return series

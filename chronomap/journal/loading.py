@@ -17,7 +17,7 @@ from zlib import crc32
 
 from chronomap.core.records import CANCELLED, NEVER, Entry, owned
 from chronomap.core.retention import Retention
-from chronomap.core.timeline import NOT_LOADED, WIDE, WIDE_FROM, Timeline
+from chronomap.core.timeline import NOT_LOADED, WIDE, WIDE_FROM, Series
 from chronomap.core.values import MISSING, Captured
 from chronomap.errors import ChronoMapValueError, CorruptJournalError
 from chronomap.journal.codec import Codec, decode_key
@@ -84,7 +84,7 @@ def load(  # noqa: PLR0917 - where from, then how
     """Everything, in one pass; or with ``limits`` (and now) in one pass that only takes down where versions are."""
     contents = Contents()
     if state.revision >= WIDE_FROM:
-        Timeline.code = WIDE
+        Series.code = WIDE
     pace = Pace(connection, 0, state.revision)
     rows = connection.execute(f"SELECT {COLUMNS} FROM records ORDER BY id")  # noqa: S608
     with no_collection():
@@ -162,7 +162,7 @@ class _Pass:
         self.firsts: dict[int, bytes] = {}
         self.disordered: set[bytes] = set()
         self.telling = Telling()
-        self._timelines: dict[bytes, Timeline] = {}
+        self._timelines: dict[bytes, Series] = {}
         self._decode_all = getattr(codec, "decode_all", lambda texts: [*map(codec.decode, texts)])
 
     def run(self, rows: Any, progress: Progress | None, total: int) -> int:
@@ -246,13 +246,13 @@ class _Pass:
             self.keys[text] = decode_key(text, row[4])
         return self.keys[text]
 
-    def _new(self, row: tuple[Any, ...]) -> Timeline:
+    def _new(self, row: tuple[Any, ...]) -> Series:
         """The timeline of a key that is met for the first time, or has been erased."""
         key, text = self._key(row), row[3]
         if row[2] == "erase":
             self.contents.erased[key] = row[1]
             self.disordered.discard(text)
-        timeline = self._timelines[text] = self.contents.timelines[key] = Timeline()
+        timeline = self._timelines[text] = self.contents.timelines[key] = Series()
         if self.sketch:
             timeline.values = array("q")  # type: ignore[assignment]
         return timeline

@@ -9,7 +9,7 @@ from typing import Any, Final
 from chronomap.core.change import PlainCommit, as_commit
 from chronomap.core.records import CANCELLED, Commit, Entry, Record, owned
 from chronomap.core.retention import Cut, Retention
-from chronomap.core.timeline import NOT_LOADED, Timeline
+from chronomap.core.timeline import NOT_LOADED, Series
 from chronomap.core.values import MISSING, bare
 from chronomap.errors import ClosedError, JournalError, JournalInUseError, LaggedError
 from chronomap.journal.codec import Codec, ExactCodec, encode_key
@@ -127,7 +127,7 @@ class MemoryJournal:
             _leave_out(contents, resident, now)
         return contents
 
-    def _timeline(self, key: Any, *, share: bool) -> Timeline:
+    def _timeline(self, key: Any, *, share: bool) -> Series:
         entries = list(self.versions(key))
         entries.reverse()
         if not share:
@@ -138,7 +138,7 @@ class MemoryJournal:
     def versions(self, key: Any, before: Position | None = None) -> Iterator[Entry]:
         """See ``Journal``."""
         self._ready(writing=False)
-        found = Timeline()
+        found = Series()
         for entry in self._written(key):
             add(found, entry._replace(value=self._kept(entry.value)))
         complete(found)

@@ -24,7 +24,7 @@ from chronomap.core.change import PlainCommit
 from chronomap.core.ledger import Note
 from chronomap.core.records import Commit, Entry, Record
 from chronomap.core.retention import Cut, Retention
-from chronomap.core.timeline import Timeline
+from chronomap.core.timeline import Series
 from chronomap.errors import JournalError
 
 Position = tuple[float, int]
@@ -73,7 +73,7 @@ class Contents:
         pruned_to: The newest revision that pruning took a version of, or compacting an activation.
     """
 
-    timelines: dict[Any, Timeline] = field(default_factory=dict)
+    timelines: dict[Any, Series] = field(default_factory=dict)
     instants: array[float] = field(default_factory=lambda: array("d"))
     erased: dict[Any, int] = field(default_factory=dict)
     requests: dict[Any, tuple[Any, int]] = field(default_factory=dict)

@@ -12,11 +12,11 @@ from chronomap.core.ledger import ORDINARY, Activation, Note
 from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Entry, Kind
 from chronomap.core.retention import Retention
-from chronomap.core.timeline import Timeline
+from chronomap.core.timeline import Series
 from chronomap.journal.protocol import Contents, Pruned
 
 
-def add(timeline: Timeline, entry: Entry) -> None:
+def add(timeline: Series, entry: Entry) -> None:
     """Add an entry at the end, wherever it belongs.
 
     ``complete`` must follow when all are there, and if they did not come in order, ``arrange``.
@@ -36,14 +36,14 @@ def _fill_up(expiries: array[float], size: int) -> None:
     expiries.extend([NEVER] * (size - len(expiries)))
 
 
-def complete(timeline: Timeline) -> None:
+def complete(timeline: Series) -> None:
     """Note what the entries added so far amount to: expiries of those after the last that expires, the last change."""
     if timeline.expiries is not None:
         _fill_up(timeline.expiries, len(timeline.timestamps))
     timeline.changed = max(timeline.revisions, default=0)
 
 
-def arrange(timeline: Timeline, cut: Pruned | None) -> Timeline:
+def arrange(timeline: Series, cut: Pruned | None) -> Series:
     """A timeline of the same entries, in order, without those that have been pruned."""
     places = sorted(zip(timeline.timestamps, timeline.revisions, range(len(timeline)), strict=True))
     first = 0 if cut is None else bisect_left(places, cut.start)
@@ -74,9 +74,9 @@ def resident_part(newest_first: Iterable[Entry], resident: Retention, now: float
     return kept[::-1], False
 
 
-def timeline_of(entries: list[Entry], changed: int, cut: Pruned | None) -> Timeline:
+def timeline_of(entries: list[Entry], changed: int, cut: Pruned | None) -> Series:
     """A timeline of entries that are in order, last changed by a revision (or by one that was pruned)."""
-    timeline = Timeline()
+    timeline = Series()
     for entry in entries:
         add(timeline, entry)
     complete(timeline)
@@ -153,7 +153,7 @@ def _standing(contents: Contents, records: Iterable[Told], cuts: Mapping[Any, Pr
                 contents.pruned_to = max(contents.pruned_to, revision)
 
 
-def _learned(timeline: Timeline | None, timestamp: float, before: int) -> int:
+def _learned(timeline: Series | None, timestamp: float, before: int) -> int:
     """The last revision before another that wrote a version for a timestamp; 0 if that is not there any more."""
     if timeline is not None:
         index = bisect_right(timeline.timestamps, timestamp) - 1

@@ -11,7 +11,7 @@ import pytest
 from chronomap import ChronoMap, CompactedError
 from chronomap.core import chronicle, store
 from chronomap.core.instants import BLOCK, Instants
-from chronomap.core.timeline import NARROW, WIDE, Timeline
+from chronomap.core.timeline import NARROW, WIDE, Series
 from chronomap.testing import ManualClock
 
 
@@ -89,10 +89,10 @@ def lived(rng: random.Random) -> list[Any]:
 def test_revisions_outgrow_their_room(seed: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody notices, whether they hold a snapshot of before or read what came after."""
     number = seed.random()
-    assert Timeline().revisions.typecode == NARROW
+    assert Series().revisions.typecode == NARROW
     expected = lived(random.Random(number))
-    monkeypatch.setattr(Timeline, "code", "B")  # one byte, up to 255
+    monkeypatch.setattr(Series, "code", "B")  # one byte, up to 255
     monkeypatch.setattr(chronicle, "WIDE_FROM", 200)
     monkeypatch.setattr(store, "FOLD_EVERY", 16)
     assert lived(random.Random(number)) == expected
-    assert Timeline().revisions.typecode == WIDE
+    assert Series().revisions.typecode == WIDE

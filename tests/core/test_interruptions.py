@@ -9,7 +9,7 @@ import pytest
 
 from chronomap.core.records import NEVER
 from chronomap.core.store import Store
-from chronomap.core.timeline import Timeline
+from chronomap.core.timeline import Series, Single
 
 KEYS = ("a", "b", "c", "new", "next")
 NOW = 200.0
@@ -35,8 +35,10 @@ PLACES: dict[str, tuple[Callable[[Store], Any], str]] = {
     "recency.remove": (lambda store: store.recency, "remove"),
     "feed.append": (lambda store: store.feed, "append"),
     "deadlines.add": (lambda store: store.deadlines, "add"),
-    "timeline.add": (lambda _: Timeline, "add"),
-    "timeline.settle": (lambda _: Timeline, "settle"),
+    "series.add": (lambda _: Series, "add"),
+    "series.settle": (lambda _: Series, "settle"),
+    "single.grown": (lambda _: Single, "grown"),
+    "single.settle": (lambda _: Single, "settle"),
 }
 
 

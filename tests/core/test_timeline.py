@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from chronomap import ChronoMap, CompactedError, Retention
 from chronomap.core.records import CANCELLED, NEVER
-from chronomap.core.timeline import UNSETTLED, Pruned, Timeline
+from chronomap.core.timeline import UNSETTLED, Pruned, Series, Single, begun
 from chronomap.core.values import MISSING
 from chronomap.testing import ManualClock
 
 Row = tuple[float, int, Any]
 
 
-def build(*rows: Row) -> Timeline:
+def build(*rows: Row) -> Series:
     """A timeline of (timestamp, revision, value), added in that order."""
-    timeline = Timeline()
+    timeline = Series()
     for timestamp, revision, value in rows:
         timeline = timeline.add(timestamp, revision, value, NEVER)
         timeline.changed = revision
@@ -27,7 +27,7 @@ def build(*rows: Row) -> Timeline:
     return timeline
 
 
-def value_at(timeline: Timeline, timestamp: float, revision: int) -> Any:
+def value_at(timeline: Series, timestamp: float, revision: int) -> Any:
     """The value that decides, or MISSING."""
     entry = timeline.find(timestamp, revision)
     return MISSING if entry is None else entry.value
@@ -45,6 +45,50 @@ def naive(rows: list[Row], timestamp: float, revision: int) -> Any:
 
 
 EXAMPLE: tuple[Row, ...] = ((10, 1, 1), (30, 2, 2), (20, 3, 3), (30, 4, CANCELLED))
+
+
+@given(
+    row=st.tuples(st.integers(0, 4), st.integers(1, 4), st.sampled_from([1, None, MISSING])),
+    more=st.tuples(st.integers(0, 5), st.integers(5, 6), st.sampled_from([2, MISSING, CANCELLED]), st.sampled_from([NEVER, 6])),
+    points=st.lists(st.tuples(st.integers(-1, 6), st.integers(0, 7)), min_size=1, max_size=5),
+)
+def test_a_single_version_reads_as_in_arrays(row: Row, more: tuple[Any, ...], points: list[tuple[int, int]]) -> None:
+    """Both shapes give the same answers, before and after they are copied, cut, settled and given another version."""
+    timestamp, revision, value = row
+    single, series = begun(4, timestamp, revision, value, NEVER), build(row)
+    assert type(single) is Single
+    single._check()
+    series.since = revision
+    assert (len(single), single.partial, single.changed, single.since) == (1, False, revision, revision)
+    for one, other in (
+        (single, series),
+        (single.frozen(), series.frozen()),
+        (single.upto(4), series.upto(4)),
+        (single.extended([series.entry(0)._replace(timestamp=-9)], None), build((-9, revision, value), row)),
+        (single.grown(), series),
+        (single.add(*more), build(row).add(*more)),
+    ):
+        assert [*map(one.entry, range(len(one.timestamps)))] == [*map(other.entry, range(len(other.timestamps)))]
+        for at, known in points:
+            assert one.find(at, known) == other.find(at, known)
+            assert one.locate(at, known) == other.locate(at, known)
+            assert one.at_exactly(at, known) == other.at_exactly(at, known)
+            assert one.standing(known, at) == other.standing(known, at)
+            assert [*one.entries(known, after=at)] == [*other.entries(known, after=at)]
+            assert one.touched(known, 7, at) == other.touched(known, 7, at)
+        assert one.settled is other.settled is UNSETTLED
+    single.settle(4, 4)
+    series.settle(4, 4)
+    assert single.settled is series.settled is value
+
+
+@pytest.mark.parametrize(("timestamp", "value", "expires_at"), [(11, 1, NEVER), (10, CANCELLED, NEVER), (10, 1, 20)])
+def test_what_must_be_told_by_the_clock_has_arrays(timestamp: float, value: Any, expires_at: float) -> None:
+    """A first version that lies ahead, calls something off or expires is not a ``Single``."""
+    series = begun(10, timestamp, 1, value, expires_at)
+    assert type(series) is Series
+    assert (series.changed, len(series)) == (1, 1)
+    series._check()
 
 
 def test_worked_example() -> None:
@@ -175,7 +219,7 @@ def test_settle() -> None:
     assert scheduled.settled is UNSETTLED
     scheduled.settle(30, 2)
     assert scheduled.settled == "b"
-    expiring = Timeline().add(10, 1, "a", 15)
+    expiring = Series().add(10, 1, "a", 15)
     expiring.settle(10, 1)
     assert expiring.settled is UNSETTLED
     only_cancelled = build((10, 1, "a"), (10, 2, CANCELLED))
@@ -185,7 +229,7 @@ def test_settle() -> None:
 
 def test_expiries_start_late() -> None:
     """The first version that expires gives those before it no expiry; a version put before it keeps the order."""
-    timeline = Timeline().add(10, 1, "a", NEVER).add(20, 2, "b", 25).add(15, 3, "c", NEVER)
+    timeline = Series().add(10, 1, "a", NEVER).add(20, 2, "b", 25).add(15, 3, "c", NEVER)
     assert [timeline.entry(index).expires_at for index in range(3)] == [NEVER, NEVER, 25]
     entry = timeline.find(24, 3)
     assert entry is not None
