@@ -136,25 +136,28 @@ def transaction(store: Chronicle, now: float, writes: list[tuple[Any, ...]]) -> 
             _delete_own(store, own, key, now, arguments[0])
     for key, own in plan.items():
         ended = own.get(now)
-        if ended is not None and ended.kind == "delete" and ended.previous is MISSING and not _planned(store, own, key, now):
-            del own[now]  # what the block itself wrote and took back leaves nothing
+        if ended is not None and ended.kind == "delete" and ended.previous is MISSING:
+            rest = {at: record for at, record in own.items() if at != now}
+            if not _planned(store, rest, key, now):
+                del own[now]  # what the block itself wrote and took back leaves nothing
     return [record for own in plan.values() for record in own.values()]
 
 
 def _delete_own(store: Chronicle, own: dict[float, Record], key: Any, now: float, timestamp: Timestamp | None) -> None:
     """Add a delete to what a transaction has planned for a key, after whose writes it comes."""
     when = now if timestamp is None else seconds(timestamp)
+    ends = timestamp is None and _planned(store, own, key, now)
     for at in [at for at in own if at == when or at > max(now, when)]:
         del own[at]
     records = delete(store, key, now, timestamp)
-    if timestamp is None and not any(record.timestamp == now for record in records):  # there may be something to come
+    if ends and not any(record.timestamp == now for record in records):  # also of what the block dates back after this
         records.append(Record("delete", key, MISSING, MISSING, now, NEVER))
     own |= {record.timestamp: record for record in records}
 
 
 def _planned(store: Chronicle, own: dict[float, Record], key: Any, now: float) -> bool:
-    """Whether what a transaction dated before now would make a key hold a value now."""
-    newest = max((at for at in own if at < now), default=None)
+    """Whether what a transaction wrote so far would make a key hold a value now."""
+    newest = max((at for at in own if at <= now), default=None)
     entry = decisive(store, key, now)
     return (
         newest is not None

@@ -37,3 +37,13 @@ def test_what_is_taken_back_leaves_nothing(*, scheduled: bool) -> None:
         tx.put("a", 2)
         tx.delete("a")
     assert [(version.timestamp, version.deleted) for version in cm.versions("a")] == [(90, False), (100, True)]
+
+
+def test_a_delete_of_nothing_ends_nothing() -> None:
+    """What is dated back after it holds, as when the calls are made one by one."""
+    cm = ChronoMap[str, int](clock=ManualClock(100.0))
+    with cm.transaction() as tx:
+        tx.delete("a")
+        tx.put("a", 1, timestamp=90)
+        assert tx.get("a") == 1
+    assert cm.get("a") == 1
