@@ -181,7 +181,7 @@ class Chronicle(Holdings):
                 timeline = known
                 timeline.settled = UNSETTLED
                 if timeline.expiries:
-                    timeline = found[place] = self._with_room(key, known)
+                    timeline = found[place] = timelines[key] = known.with_room()
                 timeline.values.append(value)
                 timeline.revisions.append(revision)
                 timeline.timestamps.append(now)
@@ -203,15 +203,6 @@ class Chronicle(Holdings):
         self.recency.arrive(commit.keys, commit.instant, commit.revision)
         if self.interest.waiting:
             self.interest.touch(commit.revision, commit.keys)
-
-    def _with_room(self, key: Any, timeline: Timeline) -> Series:
-        """A timeline for a plain put where it is not just appended to three arrays."""
-        if isinstance(timeline, Single):
-            series = self.timelines[key] = timeline.grown()
-            return series
-        if timeline.expiries:
-            timeline.expiries.append(NEVER)
-        return timeline
 
     def gather_put(self, now: float, key: Any, value: Any) -> int:
         """``Store.put_now`` for when commits are gathered, and nothing is retained by rule; written out, as most are such."""
@@ -390,8 +381,7 @@ class Chronicle(Holdings):
 
     def _scrub(self, key: Any, now: float, revision: int) -> None:
         """Leave nothing of an erased key but a tombstone, here, in the feed and in every snapshot."""
-        empty = Series().add(now, revision, MISSING, NEVER)
-        empty.changed = revision
+        empty = begun(now, now, revision, MISSING, NEVER)
         timeline = self.timelines[key]
         stamps = zip(timeline.timestamps[timeline.start :], timeline.revisions[timeline.start :], strict=True)
         self.ledger.forget(key, [stamp for stamp in stamps if stamp[1] != revision])

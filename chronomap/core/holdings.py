@@ -7,7 +7,7 @@ published, and commands, who build on the ``head`` (see ``core/chronicle.py`` fo
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import nextafter
@@ -21,7 +21,7 @@ from chronomap.core.ledger import Ledger, Note
 from chronomap.core.recency import Recency
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry
 from chronomap.core.retention import Cut, Retention
-from chronomap.core.timeline import Pruned, Series, Single, Timeline, begun
+from chronomap.core.timeline import Pruned, Series, Timeline, begun
 from chronomap.core.values import MISSING
 from chronomap.core.view import View, compacted
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError, NotResidentError
@@ -172,10 +172,9 @@ class Holdings:
         entry = self.entry(key, timestamp)
         if entry is None or entry.expires_at == NEVER:
             return
-        timeline = self.timelines[key]
-        first, last = bisect_left(timeline.timestamps, entry.expires_at), bisect_right(timeline.timestamps, entry.expires_at)
-        for revision, value in zip(timeline.revisions[first:last], timeline.values[first:last], strict=True):
-            if value is MISSING and revision > entry.revision and self.ledger.kind_of(revision, value) == "expire":
+        due = entry.expires_at
+        for one in self.timelines[key].entries(self.head, due, nextafter(due, -NEVER)):
+            if one.revision > entry.revision and self.ledger.kind_of(one.revision, one.value) == "expire":
                 return  # it has expired
         self.deadlines.add(entry.expires_at, "expire", key, entry.timestamp, entry.revision)
 
@@ -214,7 +213,7 @@ class Holdings:
 
     def _prune(self, key: Any, now: float, keep_last: int | None, older_than: float | None) -> int:
         timeline = self.timelines.get(key)
-        if timeline is None or isinstance(timeline, Single):
+        if not isinstance(timeline, Series):
             return 0
         if timeline.partial:
             raise NotResidentError(key)
@@ -248,7 +247,7 @@ class Holdings:
     def _evict(self, key: Any, now: float) -> None:
         """Let go of older versions, which the journal has, when enough of them have gathered. Amortised O(1) a version."""
         timeline, resident = self.timelines.get(key), self.resident
-        if timeline is None or resident is None or len(timeline) < EVICT_FROM:
+        if not isinstance(timeline, Series) or resident is None or len(timeline) < EVICT_FROM:
             return
         start, size = timeline.start, len(timeline.timestamps)
         if resident.max_versions is not None:
@@ -336,9 +335,6 @@ class Holdings:
             timeline = self.timelines[key] = self._smallest(self.timelines[key])
             timeline.settle(self.instant, self.revision)
             self._place(key, timeline, self.instant)
-            for entry in timeline.entries(self.revision) if timeline.changed == self.revision else ():
-                if entry.value is CANCELLED and entry.revision == self.revision and not timeline.partial:
-                    self._promise_again(key, entry.timestamp)
 
     def _smallest(self, timeline: Timeline) -> Timeline:
         """The shape that takes less room."""
@@ -348,8 +344,14 @@ class Holdings:
         return timeline
 
     def feed_on(self, commits: Iterable[Commit]) -> None:
-        """The newest commits, from a journal, for those who follow to resume from."""
+        """The newest commits, from a journal, for those who follow to resume from.
+
+        What the last of them brought back may have expired meanwhile.
+        """
         newest = list(commits)
         self.feed = Feed(self.revision - len(newest), self.feed.retained)
         for commit in newest:
             self.feed.append(commit)
+        for record in newest[-1].records if newest else ():
+            if record.value is CANCELLED and not self.timelines[record.key].partial:
+                self._promise_again(record.key, record.timestamp)

@@ -130,7 +130,7 @@ class Store(Chronicle):
         try:
             timeline.settled = UNSETTLED
             if timeline.expiries:
-                timeline = self._with_room(key, timeline)
+                timeline = self.timelines[key] = timeline.with_room()
             timeline.values.append(value)
             timeline.revisions.append(revision)
             timeline.timestamps.append(now)

@@ -165,23 +165,6 @@ class Shape:
         # What lay ahead at that instant may have taken effect since.
         return (first and timestamps[first - 1] > instant) or bisect_right(revisions, until) > first
 
-    # -- copies: the owner only ----------------------------------------------------------------------------------------
-
-    def upto(self, revision: int) -> Series:
-        """A timeline that never heard of anything after a revision (to leave nothing of commits that came to nothing)."""
-        rest = self._slice(self.start, self.start)
-        for entry in self.entries(revision):
-            rest._append(*entry)
-        rest.ordered = self.ordered
-        rest.changed = max(rest.revisions, default=0)
-        return rest
-
-    def evict(self, start: int) -> Series:
-        """Let go of the entries below an index, which the journal has; returns the timeline to use from now on."""
-        rest = self._slice(start, len(self.timestamps))
-        rest.settled, rest.since, rest.floor = self.settled, self.since, NOT_LOADED
-        return rest
-
     def extended(self, older: list[Entry], floor: tuple[float, int] | None) -> Series:
         """A timeline that has entries before its own, oldest first, and its true floor; of the same state."""
         whole = Series()
@@ -193,9 +176,6 @@ class Shape:
         whole.floor, whole.changed = floor, self.changed
         whole.settled, whole.since = self.settled, self.since
         return whole
-
-    def _slice(self, first: int, last: int) -> Series:
-        raise NotImplementedError
 
     def _check(self) -> None:
         """Verify every invariant."""
@@ -216,11 +196,12 @@ class Single(Shape):
     Nothing of it changes but ``settled``.
 
     Attributes:
-        stamp: Its timestamp and its revision: as a complex number they are one object, of 32 bytes instead of 56.
+        timestamp: Since when it holds.
+        since: Its revision: what it settles has held since then.
         value: Its kept value, or MISSING.
     """
 
-    __slots__ = ("stamp", "value")
+    __slots__ = ("since", "timestamp", "value")
 
     expiries = (NEVER,)
     ordered = True
@@ -228,27 +209,18 @@ class Single(Shape):
     floor = None
 
     def __init__(self, timestamp: float, revision: int, value: Any) -> None:
-        self.stamp = complex(timestamp, revision)
+        self.timestamp = float(timestamp)  # as arrays have it, whatever a clock gives
+        self.since = revision
         self.value = value
         self.settled = UNSETTLED
 
-    timestamps = property(lambda self: (self.stamp.real,))
-    revisions = property(lambda self: (int(self.stamp.imag),))
+    timestamps = property(lambda self: (self.timestamp,))
+    revisions = property(lambda self: (self.since,))
     values = property(lambda self: (self.value,))
-    changed = since = property(lambda self: int(self.stamp.imag))
+    changed = property(lambda self: self.since)
 
-    def find(self, timestamp: float, revision: int) -> Entry | None:
-        """See ``Shape``. O(1)."""
-        stamp = self.stamp
-        return self.entry(0) if stamp.real <= timestamp and stamp.imag <= revision else None
-
-    def entry(self, _: int) -> Entry:
-        """See ``Shape``."""
-        found: Entry = make(Entry, (self.stamp.real, int(self.stamp.imag), self.value, NEVER))
-        return found
-
-    def grown(self) -> Series:
-        """The same with room for more."""
+    def with_room(self) -> Series:
+        """The same in arrays, to which a version that does not expire may be appended."""
         series = Series()
         series._append(*self.entry(0))
         series.changed = series.since = self.changed
@@ -256,7 +228,7 @@ class Single(Shape):
 
     def add(self, timestamp: float, revision: int, value: Any, expires_at: float) -> Series:
         """Two versions. O(1)."""
-        return self.grown().add(timestamp, revision, value, expires_at)
+        return self.with_room().add(timestamp, revision, value, expires_at)
 
     def frozen(self) -> Single:
         """Itself: no pruning reaches it."""
@@ -266,8 +238,9 @@ class Single(Shape):
         """See ``Series``."""
         self.settled = self.value
 
-    def _slice(self, first: int, last: int) -> Series:
-        return self.grown()._slice(first, last)
+    def upto(self, revision: int) -> Series:
+        """See ``Series``."""
+        return self.with_room().upto(revision)
 
 
 class Series(Shape):
@@ -331,6 +304,12 @@ class Series(Shape):
         grown.ordered = False
         return grown
 
+    def with_room(self) -> Series:
+        """Itself; where versions expire, that the next one does not is noted already."""
+        if self.expiries is not None:
+            self.expiries.append(NEVER)
+        return self
+
     def _append(self, timestamp: float, revision: int, value: Any, expires_at: float) -> None:
         if self.expiries is not None:
             self.expiries.append(expires_at)
@@ -364,6 +343,21 @@ class Series(Shape):
             return self
         rest = self._slice(start, len(self.timestamps))
         rest.settled = self.settled
+        return rest
+
+    def upto(self, revision: int) -> Series:
+        """A timeline that never heard of anything after a revision (to leave nothing of commits that came to nothing)."""
+        rest = self._slice(self.start, self.start)
+        for entry in self.entries(revision):
+            rest._append(*entry)
+        rest.ordered = self.ordered
+        rest.changed = max(rest.revisions, default=0)
+        return rest
+
+    def evict(self, start: int) -> Series:
+        """Let go of the entries below an index, which the journal has; returns the timeline to use from now on."""
+        rest = self._slice(start, len(self.timestamps))
+        rest.settled, rest.since, rest.floor = self.settled, self.since, NOT_LOADED
         return rest
 
     def widened(self) -> Series:

@@ -180,15 +180,15 @@ class View:
 
     def scan(self, prefix: str | None = None, among: Iterable[Any] | None = None) -> Iterator[Pair]:
         """``(key, kept value)`` of every present key, in the order the keys first appeared; prefixes match text keys."""
-        store, timelines, revision = self.store, self.store.timelines, self.revision
+        timelines, revision = self.store.timelines, self.revision
         straight = not self.past and not self.kept
         for key in list(timelines) if among is None else among:
             if prefix is not None and not (isinstance(key, str) and key.startswith(prefix)):
                 continue
             # `held`, without the call where it would answer at once; it takes over for good once pruning has come near.
             if straight and not self.kept and (timeline := timelines.get(key)) is not None:
-                value = timeline.settled  # before the store's revision: if that is still ours, it was settled by then
-                if value is UNSETTLED or (store.revision != revision and timeline.since > revision):
+                value = timeline.settled
+                if value is UNSETTLED or timeline.since > revision:
                     value = self.held(key)
             else:
                 value = self.held(key)

@@ -97,7 +97,7 @@ class Opening:
         store.erased.update(contents.erased)
         store.remember_requests(contents.requests)
         store.restored(contents.instants, contents.notes, contents.pruned_to)
-        after = max(journal.complete_since, store.revision - store.feed.retained, 0)
+        after = max(journal.complete_since, store.revision - max(store.feed.retained, 1), 0)
         completion = Completion(store, None if self.resident is None else journal)
         store.feed_on(completion.complete(commit) for commit in journal.replay(after))
         if self.read_only and not contents.partial:

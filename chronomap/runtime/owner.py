@@ -112,10 +112,9 @@ class Owner:
         self._bind()
         self.closed = False
         self.failure: JournalError | None = None  # why nothing can be written any more
-        self.ages = store.retention is not None and store.retention.max_age is not None
-        self.observed = self.ages
         self.hooks = Hooks()
         self.blocks = 0  # how many snapshot contexts are open
+        self.look_again()
         self.taken: deque[Command] = deque()  # the command that is being carried out for somebody else
         self.gates: tuple[Gate, ...] = ()
         self.touched = store.interest.touched
@@ -398,8 +397,10 @@ class Owner:
             self.finish(commits)
 
     def look_again(self) -> None:
-        """Find out whether anybody still has to be told: plain puts are faster when nobody has."""
-        self.observed = self.closed or self.ages or bool(self.hooks) or self.blocks > 0
+        """Find out whether commits still have such consequences: plain puts are faster when they have none."""
+        retention = self.store.retention
+        ages = retention is not None and retention.max_age is not None
+        self.observed = self.closed or ages or bool(self.hooks) or self.blocks > 0
 
     @only_reads
     def join(self, _: float, watcher: Watcher | None) -> None:

@@ -37,7 +37,7 @@ PLACES: dict[str, tuple[Callable[[Store], Any], str]] = {
     "deadlines.add": (lambda store: store.deadlines, "add"),
     "series.add": (lambda _: Series, "add"),
     "series.settle": (lambda _: Series, "settle"),
-    "single.grown": (lambda _: Single, "grown"),
+    "single.with_room": (lambda _: Single, "with_room"),
     "single.settle": (lambda _: Single, "settle"),
 }
 

@@ -57,6 +57,7 @@ def test_a_single_version_reads_as_in_arrays(row: Row, more: tuple[Any, ...], po
     timestamp, revision, value = row
     single, series = begun(4, timestamp, revision, value, NEVER), build(row)
     assert type(single) is Single
+    assert type(single.timestamps[0]) is float
     single._check()
     series.since = revision
     assert (len(single), single.partial, single.changed, single.since) == (1, False, revision, revision)
@@ -65,7 +66,7 @@ def test_a_single_version_reads_as_in_arrays(row: Row, more: tuple[Any, ...], po
         (single.frozen(), series.frozen()),
         (single.upto(4), series.upto(4)),
         (single.extended([series.entry(0)._replace(timestamp=-9)], None), build((-9, revision, value), row)),
-        (single.grown(), series),
+        (single.with_room(), series),
         (single.add(*more), build(row).add(*more)),
     ):
         assert [*map(one.entry, range(len(one.timestamps)))] == [*map(other.entry, range(len(other.timestamps)))]

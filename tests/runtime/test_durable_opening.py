@@ -172,3 +172,20 @@ def test_a_refused_group_leaves_the_newest_change_known() -> None:
             cm.put("k", "no")
         journal.refuses = False
         assert cm.put("k", "y", if_revision=2) == 3
+
+
+@pytest.mark.parametrize("retained", [0, 4096])
+def test_what_the_last_commit_brought_back_expires(tmp_path: Path, retained: int) -> None:
+    """The map was closed right after a deletion was undone that had hidden a value when it would have expired."""
+    clock = ManualClock(10.0)
+    with ChronoMap.open(tmp_path / "map.chrono", clock=clock) as cm:
+        cm.put("a", 1, ttl=10)
+        clock.advance(6)
+        cm.delete("a", timestamp=15)
+        clock.advance(15)
+        assert cm.undo(2) == 3
+    with ChronoMap.open(tmp_path / "map.chrono", clock=clock, feed_retention=retained) as cm:
+        assert [(change.kind, change.revision, change.timestamp) for change in cm.replay(2)] == [
+            ("undo", 3, 15),
+            ("expire", 4, 20),
+        ]
