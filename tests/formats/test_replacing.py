@@ -131,4 +131,7 @@ def test_a_directory_is_refused(tmp_path: Path, cm: ChronoMap[str, int]) -> None
 
 def test_the_longest_name_there_can_be(tmp_path: Path, cm: ChronoMap[str, int]) -> None:
     """The file beside it must not need a longer one."""
-    cm.save_json(tmp_path / ("n" * 255))
+    path = tmp_path / ("n" * 255)
+    cm.save_json(path)
+    assert ChronoMap.load_json(path).latest() == cm.latest() != {}
+    assert list(tmp_path.iterdir()) == [path]

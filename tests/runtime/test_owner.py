@@ -411,15 +411,20 @@ async def test_a_map_outlives_its_loop() -> None:
     """Used in one event loop after another, each time with a deadline."""
     cm = AsyncChronoMap[str, int]()
 
+    heard = 0
+
     async def use() -> None:
+        nonlocal heard
         await cm.put("k", 1, ttl=0.01)
         with anyio.fail_after(5):
             async for change in cm.watch(since=cm.revision - 1):
                 if change.kind == "expire":
+                    heard += 1
                     return
 
     for _ in range(2):
         await anyio.to_thread.run_sync(lambda: anyio.run(use))
+    assert heard == 2
 
 
 def test_watch_since_and_lag() -> None:
