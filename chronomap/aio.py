@@ -49,6 +49,7 @@ from chronomap.runtime.hooks import Callback
 from chronomap.runtime.owner import TURNS
 from chronomap.runtime.ports import Port
 from chronomap.runtime.service import Service
+from chronomap.runtime.threads import in_thread
 from chronomap.runtime.watch import ChangeStream, Replay, select
 from chronomap.sync import ChronoMap
 
@@ -107,7 +108,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         await self._service.stop()
         if self.durable:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._owner.ended)
+                await in_thread(self._owner.ended)
 
     def bridge(self) -> ChronoMap[K, V]:
         """The same store for threads: a ``ChronoMap`` whose calls may be made from any thread."""
@@ -418,7 +419,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
                 operation, arguments = self._merge_plan(other, strategy, patient=False)
             except NotResidentError:
                 plan = partial(self._merge_plan, other, strategy, patient=True)
-                operation, arguments = await anyio.to_thread.run_sync(plan)
+                operation, arguments = await in_thread(plan)
             try:
                 revision: int = await self._do(operation, *arguments, meta=meta)
             except ConflictError:
@@ -508,12 +509,12 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
     @classmethod
     async def load_json(cls, file_path: str | Path, debug: bool = False, **options: Any) -> AsyncChronoMap[K, V]:
         """A map from a file that ``save_json`` wrote (also that of ChronoMap 2); read in a worker thread."""
-        return cls.from_dict(await anyio.to_thread.run_sync(formats.load_json, Path(file_path)), debug, **options)
+        return cls.from_dict(await in_thread(partial(formats.load_json, Path(file_path))), debug, **options)
 
     @classmethod
     async def load_pickle(cls, file_path: str | Path, debug: bool = False, **options: Any) -> AsyncChronoMap[K, V]:
         """A map from a file that ``save_pickle`` wrote; loading runs no code, whoever wrote the file."""
-        return cls.from_dict(await anyio.to_thread.run_sync(formats.load_pickle, Path(file_path)), debug, **options)
+        return cls.from_dict(await in_thread(partial(formats.load_pickle, Path(file_path))), debug, **options)
 
     async def import_changes(self, file_path: str | Path, *, progress: formats.Progress | None = None) -> int:
         """Commit the changes of a file of change lines, one commit per revision; returns how many changes.
@@ -521,7 +522,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         The file is read and checked as a whole first. Cancellation: what was committed stays; whole commits only.
         """
         lines = 0
-        commits = await anyio.to_thread.run_sync(lambda: list(formats.read_changes(Path(file_path), progress)))
+        commits = await in_thread(lambda: list(formats.read_changes(Path(file_path), progress)))
         for operation, waiting, number in self._import_commands(commits):
             await self._do(operation, waiting)
             lines += number

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
 from chronomap import formats
 from chronomap.core.draft import Draft
@@ -23,6 +22,7 @@ from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeErr
 from chronomap.face import Difference, K, Readable, V, check_number, newest, prefix_text
 from chronomap.runtime.blocks import Block, current
 from chronomap.runtime.owner import Owner
+from chronomap.runtime.threads import in_thread
 from chronomap.snapshots import Transaction
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class AsyncReads(Readable[K, V]):
     async def _read_in_thread(self, view: View, read: Callable[[View], T]) -> T:
         fetch = self._owner.fetch
         patient = view if fetch is None else view.fetching(fetch)
-        return await anyio.to_thread.run_sync(lambda: read(patient))
+        return await in_thread(lambda: read(patient))
 
     async def keys(self, prefix: str | None = None) -> list[K]:
         """The present keys, in the order they first appeared; with a prefix, the text keys that start with it."""

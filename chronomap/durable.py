@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from chronomap.core.feed import RETAINED_CHANGES
 from chronomap.core.retention import Retention
@@ -20,6 +18,7 @@ from chronomap.face import Face, K, V, check_options
 from chronomap.runtime import chores
 from chronomap.runtime.journaling import JournalOwner
 from chronomap.runtime.opening import Opening, Progress
+from chronomap.runtime.threads import in_thread
 
 if TYPE_CHECKING:
     from chronomap.journal import Codec, Journal
@@ -249,25 +248,17 @@ class Opened(Generic[M]):
 
     async def _open(self) -> M:
         owners: list[JournalOwner] = []
-        given_up = threading.Event()  # asyncio's own cancellation leaves the worker thread to itself
-
-        def work() -> None:
-            owners.append(self._opening.open())
-            if given_up.is_set():
-                owners[0].close()
-
         try:
-            await anyio.to_thread.run_sync(work)
+            await in_thread(lambda: owners.append(self._opening.open()))
             new = self._cls.__new__(self._cls)
             new._adopt(owners[0], self._opening.isolation, debug=self._debug)
             await new._begin()
         except BaseException as error:
-            given_up.set()
             for owner in owners:
                 owner.close()
                 if not isinstance(error, GeneratorExit):
                     with anyio.CancelScope(shield=True):
-                        await anyio.to_thread.run_sync(owner.ended)
+                        await in_thread(owner.ended)
             raise
         return new
 

@@ -12,7 +12,6 @@ from time import monotonic
 from typing import Any, Final, Generic, Self, TypeVar
 
 import anyio.lowlevel
-import anyio.to_thread
 
 from chronomap.core.change import Change
 from chronomap.core.cursor import PAUSE, Cursor, LatestCursor, Selection
@@ -23,6 +22,7 @@ from chronomap.errors import ChronoMapError, ChronoMapTypeError, ChronoMapValueE
 from chronomap.runtime.gates import Gate
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.ports import Port, TaskBell, ThreadBell
+from chronomap.runtime.threads import in_thread
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -432,7 +432,7 @@ class Replay(Generic[K, V]):
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
         if self._changes is None:
-            found = await anyio.to_thread.run_sync(lambda: list(replayed(*self._arguments)))
+            found = await in_thread(lambda: list(replayed(*self._arguments)))
             self._changes = (change for changes in found for change in changes)
         self._budget -= 1
         if self._budget < 0:
