@@ -1,7 +1,8 @@
 """``AsyncChronoMap``: the map for asyncio and trio. Names and arguments are those of ``ChronoMap``; calls are awaited.
 
 A call is answered on the spot whenever nobody else is in a turn, which on one event loop is always. So that a loop of
-awaits starves nobody, every ``BUDGET`` calls one yields to the event loop; cancellation is noticed there.
+awaits starves nobody, every ``BUDGET`` calls of a map one yields to the event loop; cancellation is noticed there. The other
+calls are no checkpoints.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -48,15 +50,12 @@ from chronomap.runtime import annotate
 from chronomap.runtime.hooks import Callback
 from chronomap.runtime.owner import TURNS
 from chronomap.runtime.ports import Port
-from chronomap.runtime.service import Service
+from chronomap.runtime.service import Job, Service
 from chronomap.runtime.threads import in_thread
 from chronomap.runtime.watch import ChangeStream, Replay, select
 from chronomap.sync import ChronoMap
 
 T = TypeVar("T")
-
-BUDGET: Final = 256
-"""Calls between two yields to the event loop: about a quarter of a millisecond of puts."""
 
 
 class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
@@ -83,7 +82,6 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         self._serve()
 
     def _serve(self) -> None:
-        self._budget = BUDGET
         self._service = Service(self._owner)
         self._owner.alarm = self._service.alarm
         self._owner.finish = self._service.finish_from_thread
@@ -119,18 +117,14 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
                 self._service.port = None
         return ChronoMap._bridge(self, self._service.before_blocking)
 
-    async def _breathe(self) -> None:
-        self._budget = BUDGET
-        await anyio.lowlevel.checkpoint()
-
     async def _do(self, operation: Callable[..., Any], *arguments: Any, meta: Mapping[str, Plain] | None = None) -> Any:
         """Run a command: on the spot if nobody is in a turn, else through the mailbox."""
         if meta is not None or annotate.used:
             operation, arguments = self._annotated(meta, operation, arguments)
-        self._budget -= 1
-        if self._budget < 0:
-            await self._breathe()
         owner = self._owner
+        owner.budget -= 1
+        if owner.budget < 0:
+            await owner.breathe()
         store = owner.store
         owner.check_reentry()
         commits: Sequence[Commit] = []
@@ -170,10 +164,10 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
             self._service.ensure()
         pending = hooks.pending(commits)
         try:
-            await hooks.run_async(pending)
+            await pending.run()
         except BaseException:
             if pending:  # the caller was cancelled: the owner task goes on with the rest
-                self._service.spawn(lambda: hooks.run_async(pending))
+                self._service.spawn(Job(pending, copy_context()))
             raise
 
     async def _view_for(self, timestamp: Timestamp | None = None) -> View:
@@ -196,13 +190,14 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         revision: int | None = None,
     ) -> V | Any:
         """What the key holds (at a timestamp, as known at a revision), or the default. See ``ChronoMap.get``."""
-        self._budget -= 1
-        if self._budget < 0:
-            await self._breathe()
+        owner = self._owner
+        owner.budget -= 1
+        if owner.budget < 0:
+            await owner.breathe()
         if timestamp is None and revision is None:
             # The hot path: a settled value needs neither clock nor search. Everything else is `_held`'s.
             try:
-                timeline = self._owner.timelines.get(key)
+                timeline = owner.timelines.get(key)
             except TypeError:
                 hashable(key)
                 raise
@@ -260,23 +255,24 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         revision: int
         plain = timestamp is None and ttl is None and if_revision is None and not if_absent and not if_changed
         if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
+            owner = self._owner
             if self._store.gathers:  # it waits for the disk, so it need not yield before
                 try:
-                    command = await self._owner.wait(self._owner.put_now, key, value)
+                    command = await owner.wait(owner.put_now, key, value)
                     if command.commits:
                         await self._tell(command.commits)
                     revision = command.result()
-                    if self._store.deadlines.next_due < self._owner.alarm_due:
-                        self._owner.set_alarm()
+                    if self._store.deadlines.next_due < owner.alarm_due:
+                        owner.set_alarm()
                 except TypeError:
                     hashable(key)
                     raise
             else:
-                self._budget -= 1
-                if self._budget < 0:
-                    await self._breathe()
+                owner.budget -= 1
+                if owner.budget < 0:
+                    await owner.breathe()
                 try:
-                    revision = self._owner.try_put(key, value) or await self._do(self._store.put_now, key, value)
+                    revision = owner.try_put(key, value) or await self._do(self._store.put_now, key, value)
                 except TypeError:
                     hashable(key)
                     raise
@@ -495,7 +491,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         """
         selection = select(key, prefix, where, False, False, "raise")  # noqa: FBT003
         view, fetch = self._pin(None, until), self._owner.fetch
-        return Replay(view if fetch is None else view.fetching(fetch), since, selection)
+        return Replay(self._owner, view if fetch is None else view.fetching(fetch), since, selection)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -504,6 +500,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         """A map from what ``to_dict`` gave (also that of ChronoMap 2)."""
         new: AsyncChronoMap[K, V] = cls(debug, **options)
         formats.load(new._store, formats.unpack(data) if isinstance(data, bytes | bytearray) else data, new._owner.now())
+        new._owner.set_alarm()
         return new
 
     @classmethod

@@ -18,9 +18,9 @@ from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import MISSING, release
 from chronomap.core.view import View, all_keys, differences
 from chronomap.durable import save_journal
-from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, ConflictError, NotResidentError
+from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, NotResidentError
 from chronomap.face import Difference, K, Readable, V, check_number, newest, prefix_text
-from chronomap.runtime.blocks import Block, current
+from chronomap.runtime.blocks import Block
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.threads import in_thread
 from chronomap.snapshots import Transaction
@@ -35,7 +35,17 @@ SLICE: Final = 256
 """Keys a scan looks at between two yields to the event loop."""
 
 
-class AsyncReads(Readable[K, V]):
+class Breathing(Readable[K, V]):
+    """What is awaited though it needs no waiting: it yields to the event loop now and then."""
+
+    async def _breathe_now_and_then(self) -> None:
+        owner = self._owner
+        owner.budget -= 1
+        if owner.budget < 0:
+            await owner.breathe()
+
+
+class AsyncReads(Breathing[K, V]):
     """The reads of several keys, the same for a live map and a snapshot; scans yield to the event loop."""
 
     async def _view_for(self, timestamp: Timestamp | None = None) -> View:
@@ -53,6 +63,7 @@ class AsyncReads(Readable[K, V]):
 
     async def _read(self, view: View, read: Callable[[View], T]) -> T:
         """What a read finds; in a worker thread if it has to wait for the disk."""
+        await self._breathe_now_and_then()
         try:
             return read(view)
         except NotResidentError:
@@ -92,6 +103,7 @@ class AsyncReads(Readable[K, V]):
     async def count(self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None) -> int:
         """How many items are present, or fulfil a predicate of key and value."""
         if predicate is None and timestamp is None:
+            await self._breathe_now_and_then()
             return len(self)
         view = await self._view_for(timestamp)
         if predicate is None:
@@ -244,8 +256,10 @@ class AsyncSnapshot(AsyncReads[K, V]):
         return self._make(plain, clock=self._owner.clock)
 
 
-class AsyncTransaction(Readable[K, V]):
+class AsyncTransaction(Breathing[K, V]):
     """Reads of one snapshot plus the block's own writes; made by ``AsyncChronoMap.transaction()``.
+
+    After the block every call raises ``ChronoMapError``.
 
     Attributes:
         revision: After the block: the revision of its commit (the one it read, if it wrote nothing).
@@ -259,12 +273,15 @@ class AsyncTransaction(Readable[K, V]):
         self.revision = face.revision
 
     async def __aenter__(self) -> Self:
+        if self._inner is not None:
+            raise ChronoMapError("a transaction is one block; begin another with cm.transaction()")
         self._inner = Transaction(self._face, Draft(await self._face._view_for()))
         self.revision = self._inner.revision
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and (commit := self._transaction._commit()) is not None:
+        commit = self._transaction._end()
+        if kind is None and commit is not None:
             operation, arguments = commit
             self.revision = await self._face._do(operation, *arguments, meta=self._meta)
 
@@ -279,18 +296,22 @@ class AsyncTransaction(Readable[K, V]):
 
     async def get(self, key: K, default: Any = None, *, strict: bool = False) -> V | Any:
         """The value as the transaction sees it, or the default."""
+        await self._breathe_now_and_then()
         return self._transaction.get(key, default, strict=strict)
 
     async def put(self, key: K, value: V, timestamp: Timestamp | None = None, ttl: float | None = None) -> None:
         """Write when the block ends."""
+        await self._breathe_now_and_then()
         self._transaction.put(key, value, timestamp, ttl)
 
     async def delete(self, key: K, timestamp: Timestamp | None = None) -> bool:
         """Delete when the block ends; whether the key is present as the transaction sees it."""
+        await self._breathe_now_and_then()
         return self._transaction.delete(key, timestamp)
 
     async def keys(self, prefix: str | None = None) -> list[K]:
         """The keys as the transaction sees them; somebody else's change among them is a conflict."""
+        await self._breathe_now_and_then()
         return self._transaction.keys(prefix)
 
 
@@ -300,16 +321,13 @@ class AsyncSnapshotContext:
     def __init__(self, face: AsyncChronoMap[Any, Any]) -> None:
         self._face = face
         self._block: Block | None = None
-        self._token: Any = None
 
     async def __aenter__(self) -> AsyncChronoMap[Any, Any]:
         self._face._check_open()
-        owner = self._face._owner
-        self._block = Block(owner, current.get())
-        self._token = current.set(self._block)
-        owner.blocks += 1
-        owner.observed = True
-        owner.store.snapshots += 1
+        if self._block is not None:
+            raise ChronoMapError("a snapshot_context() is one block; call it again for another")
+        await self._face._breathe_now_and_then()
+        self._block = Block(self._face._owner)
         return self._face
 
     async def __aexit__(
@@ -318,10 +336,7 @@ class AsyncSnapshotContext:
         block = self._block
         if block is None:
             raise ChronoMapError("the block was left without having been entered")
-        block.active = False
-        self._face._owner.blocks -= 1
-        self._face._owner.look_again()
-        current.reset(self._token)
+        block.end()
         if error is None or not block.revisions:
             return
         try:
@@ -330,7 +345,7 @@ class AsyncSnapshotContext:
             if command.commits:
                 await self._face._tell(command.commits)
             command.result()
-        except ConflictError as conflict:
-            raise conflict from error
+        except Exception as failure:  # noqa: BLE001 - most likely a ConflictError
+            block.not_undone(failure, error)
         finally:
             self._face._owner.set_alarm()

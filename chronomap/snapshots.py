@@ -11,7 +11,7 @@ from chronomap.core.records import Version
 from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import MISSING, hashable, release
 from chronomap.core.view import View, differences
-from chronomap.errors import ChronoMapKeyError, ChronoMapTypeError
+from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError
 from chronomap.face import Difference, Face, K, Readable, V, check_number, newest, prefix_text
 from chronomap.runtime.owner import Owner
 
@@ -160,6 +160,8 @@ class Snapshot(Reads[K, V]):
 class Transaction(Readable[K, V]):
     """Reads of one snapshot plus the block's own writes; made by ``ChronoMap.transaction()``.
 
+    After the block every call raises ``ChronoMapError``.
+
     Attributes:
         revision: After the block: the revision of its commit (the one it read, if it wrote nothing).
     """
@@ -167,8 +169,14 @@ class Transaction(Readable[K, V]):
     def __init__(self, face: Face[K, V], draft: Draft) -> None:
         self._owner = face._owner
         self._face = face
-        self._draft = draft
+        self._begun: Draft | None = draft
         self.revision = draft.base.revision
+
+    @property
+    def _draft(self) -> Draft:
+        if (draft := self._begun) is None:
+            raise ChronoMapError("the transaction has ended with its block; begin another with cm.transaction()")
+        return draft
 
     def _held(self, key: Any) -> Any:
         return self._draft.held(key)
@@ -207,8 +215,9 @@ class Transaction(Readable[K, V]):
     def __len__(self) -> int:
         return len(self.keys())
 
-    def _commit(self) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-        draft = self._draft
+    def _end(self) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+        """End it; returns the command that commits it, if there is anything to commit."""
+        draft, self._begun = self._draft, None
         if not draft.writes:
             return None
         return self._face._store.apply, (draft.base, draft.writes, draft.keys_read, draft.prefixes_read)

@@ -30,7 +30,7 @@ from chronomap.face import (
     check_number,
 )
 from chronomap.runtime import annotate
-from chronomap.runtime.blocks import Block, current
+from chronomap.runtime.blocks import Block
 from chronomap.runtime.hooks import Callback
 from chronomap.runtime.reaper import ThreadReaper
 from chronomap.runtime.watch import SyncChangeStream, replayed, select
@@ -316,8 +316,11 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
             ConflictError: At the end of the block, if what it read has changed meanwhile; nothing was written.
         """
         transaction: Transaction[K, V] = Transaction(self, Draft(self._pin()))
-        yield transaction
-        if (commit := transaction._commit()) is not None:
+        try:
+            yield transaction
+        finally:
+            commit = transaction._end()
+        if commit is not None:
             operation, arguments = commit
             transaction.revision = self._do(operation, *arguments, meta=meta)
 
@@ -361,28 +364,22 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
 
         Raises:
             ConflictError: If somebody else changed a key the block wrote; then nothing is undone. The block's own
-                exception is its ``__cause__``.
+                exception is its ``__cause__``; but an interrupt (``KeyboardInterrupt``) goes on itself, with a note.
         """
         self._check_open()
-        block = Block(self._owner, current.get())
-        token = current.set(block)
-        self._owner.blocks += 1
-        self._owner.observed = True
-        self._store.snapshots += 1
+        block = Block(self._owner)
         try:
             yield self
         except BaseException as error:
-            block.active = False
+            block.end()
             try:
                 if block.revisions:
                     self._do(self._store.undo_block, block.revisions)
-            except ConflictError as conflict:
-                raise conflict from error
+            except Exception as failure:  # noqa: BLE001 - most likely a ConflictError
+                block.not_undone(failure, error)
             raise
-        finally:
-            self._owner.blocks -= 1
-            self._owner.look_again()
-            current.reset(token)
+        else:
+            block.end()
 
     def merge(
         self, other: Readable[K, V], strategy: str | Choose = "timestamp", *, meta: Mapping[str, Plain] | None = None

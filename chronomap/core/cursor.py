@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 SLICE: Final = 256
 """Present keys looked at before the caller may let others run."""
 
+STEPS: Final = 8 * SLICE
+"""Commits and changes looked at without finding any, before the same. More than a writer commits before it lets others run:
+a reader must gain on it."""
+
 PAUSE: Final[Any] = object()
 """Instead of a change: nothing found yet, and there is more to look at."""
 
@@ -164,8 +168,8 @@ class Cursor:
         return self._next_chosen(ready, self._selection.where)
 
     def _next_chosen(self, ready: deque[Any_], where: Callable[[Any_], object] | None) -> Any:
-        while True:
-            while ready:
+        for _ in range(STEPS):
+            if ready:
                 change = ready.popleft()
                 if not ready and self._view is None:
                     self._done = self._position
@@ -173,11 +177,12 @@ class Cursor:
                     change = self._scrubbed(change)
                 if where is None or change.kind == "resync" or where(change):
                     return change
-            if self._view is not None:
+            elif self._view is not None:
                 if not self._read_present(self._view):
                     return PAUSE
             elif (read := self._read_log()) is not True:
                 return read
+        return PAUSE
 
     def next_commit(self) -> Any:
         """All matching changes of the next commit that has any, None, or PAUSE. What is present comes in slices."""
@@ -315,7 +320,10 @@ class LatestCursor(Cursor):
         return bool(self._newest) or super().behind
 
     def _read_log(self) -> Any:
-        while (read := Cursor._read_log(self)) is True:
+        read: Any = True
+        for _ in range(STEPS):
+            if (read := Cursor._read_log(self)) is not True:
+                break
             while self._ready:
                 change = self._ready.popleft()
                 if change.kind == "resync":
@@ -324,7 +332,7 @@ class LatestCursor(Cursor):
                     return True
                 self._newest.pop(change.key, None)
                 self._newest[change.key] = change
-        if read is PAUSE:
+        if read is not None:  # there is more
             return PAUSE
         self._done = self._position
         if not self._newest:

@@ -7,7 +7,7 @@ anyio or ``asyncio.to_thread``, and no other task.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
 
@@ -37,7 +37,8 @@ def meta(**entries: Plain) -> Iterator[None]:
     try:
         yield
     finally:
-        current.reset(token)
+        with suppress(ValueError):  # it is left in another context than it was entered in, which cannot be reset from there
+            current.reset(token)
 
 
 def said(given: Mapping[str, Plain] | None) -> Meta:

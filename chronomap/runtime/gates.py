@@ -11,7 +11,6 @@ opens stops ringing before it takes the tickets.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import Any, Final, Protocol
 from weakref import WeakSet
@@ -53,7 +52,6 @@ class LoopGate:
 
     def __init__(self, port: Port) -> None:
         self.port = port
-        self._at_once = port.thread if port.wakes_anywhere else None  # the thread on which a writer may wake sleepers itself
         self.sleepers: dict[Any, None] = {}
         self.others: dict[Any, None] = {}
         self.called: deque[Any] = deque()
@@ -62,7 +60,7 @@ class LoopGate:
 
     def ring(self) -> None:
         """Wake all sleepers: a few at once, many at the loop's next turn."""
-        if len(self.sleepers) <= FEW and threading.get_ident() == self._at_once:
+        if len(self.sleepers) <= FEW and self.port.awake():
             self.port.wake(list(self.sleepers))
             self.sleepers.clear()  # after that: if an interrupt strikes, they are woken twice rather than never
             return
@@ -71,7 +69,7 @@ class LoopGate:
 
     def call(self, ticket: Any) -> None:
         """Wake one: at once if few sleep here, else at the loop's next turn."""
-        if len(self.others) <= FEW and threading.get_ident() == self._at_once:
+        if len(self.others) <= FEW and self.port.awake():
             self.port.wake((ticket,))
             return
         self.called.append(ticket)
@@ -116,4 +114,4 @@ class ThreadGate:
 
 def on_this_loop(gate: Gate) -> bool:
     """Whether it is the gate of the loop that runs here."""
-    return isinstance(gate, LoopGate) and gate.port.thread == threading.get_ident() and gate.port.leads_here()
+    return isinstance(gate, LoopGate) and gate.port.leads_here()

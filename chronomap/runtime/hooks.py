@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,12 +18,35 @@ Callback = Callable[[Any, Any, Any, float], Any]
 """``callback(key, old, new, timestamp)``; None stands for nothing."""
 
 
+class Pending:
+    """Calls of async callbacks that have not begun; false when there are none."""
+
+    def __init__(self, calls: Iterable[tuple[Callback, tuple[Any, Any, Any, float]]]) -> None:
+        self._calls = deque(calls)
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    async def run(self) -> None:
+        """Await them one by one; what they raise is logged. After a cancellation those are left that have not begun."""
+        while self._calls:
+            callback, arguments = self._calls.popleft()
+            try:
+                await callback(*arguments)
+            except CancelledError:
+                if being_cancelled():
+                    raise
+                log.exception("Error in change callback")
+            except Exception:
+                log.exception("Error in change callback")
+
+
 class Hooks:
     """The callbacks of one map, in the order they were registered.
 
-    A callback runs on the thread and in the context of the call that wrote (or of the reaper), so it may read context
-    variables of the writer and may call the map. Writers on several threads run theirs side by side; who needs strict
-    revision order watches the feed.
+    A callback runs in the context of the call that wrote (or of the reaper), so it may read context variables of the
+    writer; a plain one also on the writer's thread. It may call the map. Writers on several threads run theirs side by side;
+    who needs strict revision order watches the feed.
     """
 
     def __init__(self) -> None:
@@ -64,22 +88,9 @@ class Hooks:
                 except (Exception, CancelledError):  # nobody is cancelled here: it is the callback's own
                     log.exception("Error in change callback")
 
-    async def run_async(self, pending: list[tuple[Callback, tuple[Any, Any, Any, float]]]) -> None:
-        """Await async callbacks one by one, taking each off the list first; what they raise is logged."""
-        while pending:
-            callback, arguments = pending.pop(0)
-            try:
-                await callback(*arguments)
-            except CancelledError:
-                if being_cancelled():
-                    raise
-                log.exception("Error in change callback")
-            except Exception:
-                log.exception("Error in change callback")
-
-    def pending(self, commits: Iterable[Commit]) -> list[tuple[Callback, tuple[Any, Any, Any, float]]]:
+    def pending(self, commits: Iterable[Commit]) -> Pending:
         """The async calls that some commits ask for."""
-        return [(callback, arguments) for arguments in calls(commits) for callback in self.asynchronous]
+        return Pending((callback, arguments) for arguments in calls(commits) for callback in self.asynchronous)
 
 
 def calls(commits: Iterable[Commit]) -> Iterator[tuple[Any, Any, Any, float]]:

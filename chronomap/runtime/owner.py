@@ -26,6 +26,8 @@ from itertools import islice
 from types import CodeType
 from typing import Any, Final, NoReturn
 
+from anyio.lowlevel import checkpoint
+
 from chronomap.core.interest import Watcher
 from chronomap.core.records import NEVER, Commit
 from chronomap.core.store import Store
@@ -44,6 +46,10 @@ ROUNDS: Final = 32
 
 PATIENCE: Final = 0.05
 """Seconds after which a waiting caller tries the baton again, in case the holder's thread was killed."""
+
+BUDGET: Final = 256
+"""Awaited calls that are answered on the spot, between two yields to the event loop: about a quarter of a millisecond of puts,
+or as many changes given out by streams."""
 
 Operation = Callable[..., Any]
 
@@ -114,6 +120,7 @@ class Owner:
         self.failure: JournalError | None = None  # why nothing can be written any more
         self.hooks = Hooks()
         self.blocks = 0  # how many snapshot contexts are open
+        self.budget = BUDGET  # who awaits something that needs no waiting takes one off, and breathes when it is spent
         self.look_again()
         self.taken: deque[Command] = deque()  # the command that is being carried out for somebody else
         self.gates: tuple[Gate, ...] = ()
@@ -201,6 +208,11 @@ class Owner:
         return command.result()
 
     # -- calls from tasks ----------------------------------------------------------------------------------------------
+
+    async def breathe(self) -> None:
+        """Let others on the event loop run, and notice a cancellation."""
+        self.budget = BUDGET
+        await checkpoint()
 
     async def wait(self, operation: Operation, *arguments: Any, firm: bool = False) -> Command:
         """Run a command that could not be run on the spot, and wait for its answer without blocking the loop.
@@ -441,12 +453,21 @@ class Owner:
         """The clock, but never before the newest commit."""
         return max(self.clock(), self.store.instant)
 
-    def nap(self, due: float) -> float | None:
-        """How many seconds the reaper may sleep before it looks at the clock again; None: until it is woken."""
-        if due == NEVER:
-            return None
-        if self.clock is time.time:
-            return min(max(0.0, due - self.clock()), 10.0)  # a wall clock may be set while we sleep
+    def nap(self) -> float | None:
+        """How many seconds the reaper may sleep before it looks again: 0 if something is due, None: until it is woken."""
+        try:
+            if (due := self.store.deadlines.next_due) <= self.now():
+                return 0.0
+            self.alarm_due = due
+            if self.store.deadlines.next_due < due:  # it came before anybody could know that it has to wake the reaper
+                return 0.0
+            if due == NEVER:
+                return None
+            if self.clock is time.time:
+                return min(max(0.0, due - self.clock()), 10.0)  # a wall clock may be set while we sleep
+        except Exception:
+            log.exception("the reaper cannot tell the time, since the map's clock failed; it tries again in a second")
+            return 1.0
         return None if hasattr(self.clock, "subscribe") else 0.05
 
     # -- the end -------------------------------------------------------------------------------------------------------

@@ -27,16 +27,8 @@ class Port:
     ticket: Callable[[], Awaitable[None]]
 
     def __init__(self) -> None:
-        try:
-            self._native: Any = asyncio.get_running_loop()
-            self._asyncio = True
-            self.ticket = self._native.create_future
-        except RuntimeError:
-            if (trio := sys.modules.get("trio")) is None:
-                raise
-            self._native = trio.lowlevel.current_trio_token()
-            self._asyncio = False
-            self.ticket = TrioTicket
+        self._native, self._asyncio = running_loop()
+        self.ticket = self._native.create_future if self._asyncio else TrioTicket
         self.thread = threading.get_ident()
         self._context = Context()  # what runs here for others sees nobody's context variables
 
@@ -52,13 +44,10 @@ class Port:
         """Whether this very loop is the one running on this thread."""
         if threading.get_ident() != self.thread:
             return False
-        if self._asyncio:
-            try:
-                return asyncio.get_running_loop() is self._native
-            except RuntimeError:
-                return False
-        here = Port.here()
-        return here is not None and here._native is self._native
+        try:
+            return running_loop()[0] is self._native
+        except RuntimeError:
+            return False
 
     def running(self) -> bool:
         """Whether that loop is carrying out callbacks, as far as can be told from here."""
@@ -82,8 +71,8 @@ class Port:
         return True
 
     def soon(self, callback: Callable[[], object]) -> bool:
-        """The same, without waking the loop by a system call when it is this very thread's."""
-        if not self._asyncio or threading.get_ident() != self.thread:
+        """The same, without waking the loop by a system call when it is awake."""
+        if not self.awake():
             return self.post(callback)
         try:
             self._native.call_soon(callback, context=self._context)
@@ -91,13 +80,19 @@ class Port:
             return False
         return True
 
-    @property
-    def wakes_anywhere(self) -> bool:
-        """Whether ``wake`` may be called by whatever runs on the loop's thread, and not only by the loop itself."""
-        return self._asyncio
+    def awake(self) -> bool:
+        """Whether a task of an asyncio loop is running here and now: then ``wake`` may be called, and will be heard soon.
+
+        Not so in a signal handler: it may have struck while the loop sleeps, which only ``post`` ends. And trio's tasks may
+        not be woken by a handler at all.
+        """
+        return self._asyncio and threading.get_ident() == self.thread and asyncio.current_task(self._native) is not None
 
     def wake(self, tickets: Iterable[Any]) -> None:
-        """End the waits of some tickets; call it on the loop itself. If that has ended, nobody is left to be woken."""
+        """End the waits of some tickets; call it when ``awake``, or in what ``post`` runs.
+
+        If the loop has ended, nobody is left to be woken.
+        """
         if not self._asyncio:
             for ticket in tickets:
                 ticket.ring()
@@ -128,6 +123,25 @@ def being_cancelled() -> bool:
     except RuntimeError:  # trio: there an asyncio error is nobody's cancellation
         return False
     return task is not None and task.cancelling() > 0
+
+
+def running_loop() -> tuple[Any, bool]:
+    """The asyncio loop or trio token of whoever is running here, and whether it is asyncio's.
+
+    Trio is asked first: as a guest it runs inside an asyncio loop, which is running too.
+
+    Raises:
+        RuntimeError: If no event loop is running here.
+    """
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_trio_token(), False
+    try:
+        return asyncio.get_running_loop(), True
+    except RuntimeError:
+        if trio is None:
+            raise
+        return trio.lowlevel.current_trio_token(), False
 
 
 class TrioTicket:
@@ -180,11 +194,10 @@ class TaskBell(Bell):
 
     def ring(self) -> None:
         """Wake the task."""
-        if threading.get_ident() == self._port.thread:
-            with suppress(RuntimeError):
-                self._event.set()
-                return
-        self._port.post(self._set)
+        if self._port.awake():
+            self._event.set()
+        else:
+            self._port.post(self._set)
 
     def _set(self) -> None:
         self._event.set()

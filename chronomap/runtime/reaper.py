@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
+from typing import Final
 
 from chronomap.core.records import NEVER
 from chronomap.errors import ClosedError, JournalError
@@ -18,6 +19,8 @@ from chronomap.runtime.owner import Owner
 from chronomap.runtime.ports import ThreadBell
 
 log = logging.getLogger("chronomap")
+
+EXITED: Final = "a change callback called sys.exit() in the background, where that ends nothing"
 
 
 class ThreadReaper:
@@ -41,15 +44,10 @@ class ThreadReaper:
 
     def _run(self) -> None:
         while (owner := self._owner()) is not None and not owner.closed:
-            due = owner.store.deadlines.next_due
-            if due <= owner.now():
+            if (nap := owner.nap()) == 0:
                 if not reap(owner):
                     return
                 continue
-            owner.alarm_due = due
-            if owner.store.deadlines.next_due < due:
-                continue
-            nap = owner.nap(due)
             del owner
             self._bell.wait(nap)
 
@@ -60,6 +58,8 @@ def reap(owner: Owner) -> bool:
         owner.call(owner.store.begin)
     except (ClosedError, JournalError):
         return False
+    except SystemExit:
+        log.exception(EXITED)
     except Exception:
         log.exception("the reaper could not commit what is due; it will try again with the next write")
         owner.store.deadlines.next_due = NEVER

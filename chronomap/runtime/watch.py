@@ -7,11 +7,9 @@ It may be used bare (``async for change in cm.watch()``): what it holds in the m
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from time import monotonic
 from typing import Any, Final, Generic, Self, TypeVar
-
-import anyio.lowlevel
 
 from chronomap.core.change import Change
 from chronomap.core.cursor import PAUSE, Cursor, LatestCursor, Selection
@@ -26,9 +24,6 @@ from chronomap.runtime.threads import in_thread
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-BUDGET: Final = 256
-"""Changes given out between two yields to the event loop."""
 
 PATIENCE: Final = 0.05
 """Seconds after which ``caught_up`` looks again by itself: nobody rings when a sleeping stream moves past commits of other
@@ -74,7 +69,7 @@ class _Stream(Generic[K, V]):
             self._cursor.begin_with(view)
         owner.call(owner.join, self._cursor.watcher)
         self._owner = owner
-        self._gate: Gate | None = None
+        self._gate: Gate | None = None  # where it sleeps
         self._ticket: Any = None
         self._closed = False
         self._hopes: tuple[tuple[int, TaskBell | ThreadBell], ...] = ()  # who waits for it to catch up, with which revision
@@ -98,10 +93,13 @@ class _Stream(Generic[K, V]):
             self._owner.refuse_if_forked()
         return not self._closed and not self._owner.closed
 
-    def _enter(self, ticket: Any) -> bool:
-        """Enter a ticket where a writer finds it; False if there is something to read, or nothing more to come."""
+    def _check_alone(self) -> None:
         if self._ticket is not None:
             raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
+
+    def _enter(self, ticket: Any) -> bool:
+        """Enter a ticket where a writer finds it; False if there is something to read, or nothing more to come."""
+        self._check_alone()
         gate, cursor = self._gate, self._cursor
         assert gate is not None  # noqa: S101 - the caller's first step
         self._ticket = ticket
@@ -169,13 +167,12 @@ class ChangeStream(_Stream[K, V]):
 
     def __init__(self, owner: Owner, selection: Selection, since: int | None, initial: bool, pin: Callable[[], View]) -> None:
         super().__init__(owner, selection, since, initial, pin)
-        self._budget = BUDGET
-        self._new_ticket: Any = None  # of the loop it is read on
+        self._port: Port | None = None  # of the loop it is read on
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Change[K, V]:
+    def __anext__(self) -> Coroutine[Any, Any, Change[K, V]]:
         """The next change.
 
         Raises:
@@ -183,58 +180,41 @@ class ChangeStream(_Stream[K, V]):
 
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
+        return self._next(self._cursor.next)
+
+    async def _next(self, read: Callable[[], Any]) -> Any:
         if (self._closed or self._owner.closed) and not self._open:
             raise StopAsyncIteration
-        self._budget -= 1
-        if self._budget < 0:
-            await self._breathe()
-        change: Any = self._cursor.next()
-        while change is None:  # as in `_more`, written out: each await in between costs every wake of every watcher
-            if self._new_ticket is None:
-                self._come_to_this_loop()
-            ticket = self._new_ticket()
-            try:
-                if self._enter(ticket):
-                    await ticket
-            finally:
-                if self._ticket is ticket:
-                    self._leave()
-            if (self._closed or self._owner.closed) and not self._open:
-                raise StopAsyncIteration
-            change = self._cursor.next()
-        if change is PAUSE:
-            change = await self._more(self._cursor.next, change)
-        if self._hopes:
-            self._fulfil()
-        return change  # type: ignore[no-any-return]  # a cast is a call
-
-    async def _more(self, read: Callable[[], Any], found: Any) -> Any:
-        while found is None or found is PAUSE:
+        owner = self._owner
+        owner.budget -= 1
+        if owner.budget < 0:
+            await owner.breathe()
+        while (found := read()) is None or found is PAUSE:
             if found is PAUSE:
-                await self._breathe()
-            else:
-                if self._new_ticket is None:
-                    self._come_to_this_loop()
-                ticket = self._new_ticket()
+                await owner.breathe()
+            else:  # all here, and nothing in a method of its own: each await in between costs every wake of every watcher
+                if (port := self._port) is None or not port.leads_here():
+                    port = self._come_to_this_loop()
+                ticket = port.ticket()
                 try:
                     if self._enter(ticket):
                         await ticket
                 finally:
                     if self._ticket is ticket:
                         self._leave()
-            if (self._closed or self._owner.closed) and not self._open:
+            if (self._closed or owner.closed) and not self._open:
                 raise StopAsyncIteration
-            found = read()
+        if self._hopes:
+            self._fulfil()
         return found
 
-    def _come_to_this_loop(self) -> None:
-        port = Port()
+    def _come_to_this_loop(self) -> Port:
+        self._check_alone()
+        if self._gate is not None:
+            self._gate.users.discard(self)
+        port = self._port = Port()
         self._gate = self._owner.gate(self, port)
-        self._new_ticket = port.ticket
-
-    async def _breathe(self) -> None:
-        self._budget = BUDGET
-        await anyio.lowlevel.checkpoint()
+        return port
 
     def commits(self) -> Commits[K, V]:
         """The same by whole commits: ``async for changes in stream.commits()`` yields lists of what matches in each."""
@@ -286,17 +266,9 @@ class Commits(Generic[K, V]):
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
         stream = self._stream
-        if not stream._open:
-            raise StopAsyncIteration
-        if stream._budget < 0:
-            await stream._breathe()
-        changes = stream._cursor.next_commit()
-        if changes is None or changes is PAUSE:
-            changes = await stream._more(stream._cursor.next_commit, changes)
-        stream._budget -= len(changes)
-        stream._fulfil()
-        found: list[Change[K, V]] = changes
-        return found
+        changes: list[Change[K, V]] = await stream._next(stream._cursor.next_commit)
+        stream._owner.budget -= len(changes)
+        return changes
 
 
 class SyncChangeStream(_Stream[K, V]):
@@ -417,11 +389,12 @@ def replayed(view: View, since: int, selection: Selection) -> Iterator[list[Chan
 class Replay(Generic[K, V]):
     """``async for change in cm.replay()``: the changes of the past again; what must be sorted is sorted in a thread."""
 
-    def __init__(self, view: View, since: int, selection: Selection) -> None:
+    def __init__(self, owner: Owner, view: View, since: int, selection: Selection) -> None:
         view.store.check_revision(since)
         self._arguments = (view, since, selection)
+        self._owner = owner
         self._changes: Iterator[Change[K, V]] | None = None
-        self._budget = BUDGET
+        self._reading = False
 
     def __aiter__(self) -> Self:
         return self
@@ -431,16 +404,26 @@ class Replay(Generic[K, V]):
 
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
-        if self._changes is None:
-            found = await in_thread(lambda: list(replayed(*self._arguments)))
-            self._changes = (change for changes in found for change in changes)
-        self._budget -= 1
-        if self._budget < 0:
-            self._budget = BUDGET
-            await anyio.lowlevel.checkpoint()
-        for change in self._changes:
+        if (changes := self._changes) is None:
+            changes = await self._read()
+        owner = self._owner
+        owner.budget -= 1
+        if owner.budget < 0:
+            await owner.breathe()
+        for change in changes:
             return change
         raise StopAsyncIteration
+
+    async def _read(self) -> Iterator[Change[K, V]]:
+        if self._reading:
+            raise ChronoMapError("somebody else is reading this replay; make one for each with replay()")
+        self._reading = True
+        try:
+            found = await in_thread(lambda: list(replayed(*self._arguments)))
+        finally:
+            self._reading = False
+        self._changes = (change for changes in found for change in changes)
+        return self._changes
 
 
 def check_timeout(timeout: float | None) -> float:

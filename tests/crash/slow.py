@@ -6,15 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import anyio
-import anyio.lowlevel
+from waiting import LONG
 
 from chronomap import ChronoMap
 from chronomap.core.change import PlainCommit
 from chronomap.journal import MemoryJournal
-
-LONG = 20.0
-"""Seconds after which something that should have happened at once has not happened."""
 
 
 class SlowJournal(MemoryJournal):
@@ -67,13 +63,6 @@ def ended(*threads: threading.Thread) -> None:
     for thread in threads:
         thread.join(LONG)
         assert not thread.is_alive(), "it hangs"
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let others run until something is so."""
-    with anyio.fail_after(LONG):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
 
 
 def reopened(journal: MemoryJournal) -> ChronoMap[Any, Any]:

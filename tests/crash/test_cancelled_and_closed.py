@@ -15,7 +15,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from slow import LONG, SlowJournal, ended, reopened, until
+from slow import SlowJournal, ended, reopened
+from waiting import LONG, until
 
 from chronomap import AsyncChronoMap, ChronoMap, ClosedError
 

@@ -14,7 +14,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from slow import LONG, SlowJournal, ended, in_thread, reopened, until
+from slow import SlowJournal, ended, in_thread, reopened
+from waiting import LONG, until
 
 from chronomap import AsyncChronoMap, ChronoMap, ChronoMapError, ClosedError, JournalError
 from chronomap.journal import ExactCodec
@@ -464,7 +465,6 @@ def test_two_loops_and_threads() -> None:
     with ChronoMap[str, int].open(journal) as cm:
         face: Any = AsyncChronoMap.__new__(AsyncChronoMap)
         face._adopt(cm._owner, "copy", debug=False)
-        face._budget = 10
         revisions: list[int] = []
 
         async def puts(name: str) -> None:

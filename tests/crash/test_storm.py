@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from slow import LONG
+from waiting import LONG
 
 from chronomap import AsyncChronoMap, ChronoMap, ClosedError, JournalError
 from chronomap.core.change import PlainCommit

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from slow import LONG, SlowJournal
+from slow import SlowJournal
+from waiting import LONG
 
 from chronomap import ChronoMap, ChronoMapError, ChronoMapTypeError, Retention
 from chronomap.core.change import PlainCommit

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-import anyio.lowlevel
+from waiting import LONG
 
 from chronomap import AsyncChronoMap, ChronoMap
-
-LONG = 10.0
-"""Seconds after which something that should have happened at once has not happened."""
 
 
 class Held:
@@ -39,10 +35,3 @@ class Held:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.release()
         self._thread.join(LONG)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let others run until something is so."""
-    with anyio.fail_after(LONG):
-        while not condition():
-            await anyio.lowlevel.checkpoint()

@@ -16,12 +16,13 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from waiting import LONG, until
 
 import chronomap
 from chronomap import AsyncChronoMap, ChangeStream
-from chronomap.runtime import watch
+from chronomap.runtime import owner
 
-from .stage import LONG, Held, until
+from .stage import Held
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 
@@ -191,7 +192,7 @@ async def test_a_watcher_cancelled_within_a_commit_loses_nothing(
     seed: random.Random, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     """Row 3: cancelled between two changes of one commit, while it lets others run, it goes on with the second."""
-    monkeypatch.setattr(watch, "BUDGET", 1)  # it yields to the loop before every second change
+    monkeypatch.setattr(owner, "BUDGET", 1)  # it yields to the loop before every second change
     cm = AsyncChronoMap[str, int]()
     stream = cm.watch(
         prefix="k" if by == "prefix" else None, where=(lambda change: change.index != 1) if by == "where" else None
@@ -232,7 +233,7 @@ async def test_a_watcher_natively_cancelled_within_a_commit(monkeypatch: pytest.
     """Row 3: the same with ``task.cancel()``, at every distance."""
     if anyio_backend[0] != "asyncio":
         pytest.skip("only asyncio cancels like this")
-    monkeypatch.setattr(watch, "BUDGET", 1)
+    monkeypatch.setattr(owner, "BUDGET", 1)
     cm = AsyncChronoMap[str, int]()
     stream = cm.watch()
     seen: list[tuple[int, int]] = []
@@ -290,9 +291,9 @@ def test_there_are_no_async_generators() -> None:
     for module in pkgutil.walk_packages(chronomap.__path__, "chronomap."):
         if module.name == "chronomap.__main__":
             continue
-        for owner in [loaded := importlib.import_module(module.name), *(vars(loaded).values())]:
-            if owner is loaded or (inspect.isclass(owner) and owner.__module__ == module.name):
-                for name, member in vars(owner).items():
+        for place in [loaded := importlib.import_module(module.name), *(vars(loaded).values())]:
+            if place is loaded or (inspect.isclass(place) and place.__module__ == module.name):
+                for name, member in vars(place).items():
                     function = getattr(member, "__func__", getattr(member, "__wrapped__", member))
                     looked_at += 1
                     assert not inspect.isasyncgenfunction(function), f"{module.name}: {name}"

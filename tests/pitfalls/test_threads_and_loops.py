@@ -20,12 +20,13 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from waiting import LONG, until
 
 import chronomap
 from chronomap import AsyncChronoMap, ChronoMap, ClosedError
 from chronomap.aio_snapshots import SLICE
 
-from .stage import LONG, Held, until
+from .stage import Held
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 

@@ -10,11 +10,10 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from waiting import LONG
 
 from chronomap import AsyncChronoMap, Change, ChronoMap, LaggedError, SyncChangeStream
 from chronomap.core.feed import RETAINED_CHANGES, SLACK
-
-from .stage import LONG
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("maps")]
 

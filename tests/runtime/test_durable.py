@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from waiting import LONG, until
 
 from chronomap import (
     AsyncChronoMap,
@@ -32,9 +33,6 @@ from chronomap.core.change import PlainCommit, as_commit
 from chronomap.errors import CorruptJournalError, JournalInUseError, JournalOpenError
 from chronomap.journal import ExactCodec, MemoryJournal, Shelf
 from chronomap.testing import ManualClock
-
-LONG = 10.0
-"""Seconds after which something that should have happened has not happened."""
 
 
 class Gate(MemoryJournal):
@@ -64,13 +62,6 @@ class Gate(MemoryJournal):
     def arrived(self) -> None:
         """Wait until one more group is here."""
         assert self.here.acquire(timeout=LONG)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let others run until something is so."""
-    with anyio.fail_after(LONG):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
 
 
 # -- groups ------------------------------------------------------------------------------------------------------------------
