@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from waiting import LONG, until
 
 import chronomap
 from chronomap import (
@@ -27,8 +28,6 @@ from chronomap.runtime.gates import FEW
 from chronomap.testing import ManualClock
 
 pytestmark = pytest.mark.usefixtures("maps")
-
-LONG = 10
 
 
 def slip_in(cm: ChronoMap[str, int]) -> None:
@@ -250,6 +249,94 @@ async def test_a_write_touches_one_of_many() -> None:
     cm._store.put_now(cm._owner.now(), 77, 1)
     assert [watcher.key for watcher in interest.touched] == [77]
     interest.touched.clear()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "choice", [{"where": lambda change: change.key == "last"}, {"latest_only": True}], ids=["where", "latest"]
+)
+async def test_who_looks_for_something_rare_lets_others_run(choice: dict[str, Any]) -> None:
+    """Reading through many commits is done in parts, also within one commit, and finds all that matches."""
+    cm = AsyncChronoMap[Any, int](feed_retention=100_000)
+    for _ in range(3):
+        await cm.put_many({number: number for number in range(5000)})
+    for number in range(10_000):
+        await cm.put("k", number)
+    await cm.put("last", 1)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count_turns)
+        await anyio.lowlevel.checkpoint()
+        turns = 0
+        changes = [await anext(stream := cm.watch(since=0, **choice))]
+        assert turns >= 2
+        while changes[-1].key != "last":
+            changes.append(await anext(stream))
+        tasks.cancel_scope.cancel()
+    keys = [change.key for change in changes]
+    assert keys == (["last"] if "where" in choice else [*range(5000), "k", "last"])
+    await cm.aclose()
+
+
+@pytest.mark.anyio
+async def test_two_readers_of_one_replay() -> None:
+    """Each of two tasks would read everything: the second is told so, and one after the other shares it."""
+    cm = AsyncChronoMap[str, int]()
+    for number in range(6):
+        await cm.put("k", number)
+    replay = cm.replay()
+    seen: list[int] = []
+    refused = 0
+
+    async def read() -> None:
+        nonlocal refused
+        try:
+            seen.append((await anext(replay)).value)
+        except ChronoMapError as error:
+            assert "make one for each" in str(error)
+            refused += 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(read)
+    assert (seen, refused) == ([0], 2)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(read)
+    assert sorted(seen) == [0, 1, 2, 3]
+    await cm.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_read_on_two_loops_at_once() -> None:
+    """The second is refused, and the first sleeps on undisturbed."""
+    cm = AsyncChronoMap[str, int]()
+    stream = cm.watch("k")
+    seen: list[int] = []
+
+    async def read() -> None:
+        seen.append((await anext(stream)).value)
+
+    def elsewhere() -> None:
+        with pytest.raises(ChronoMapError, match="somebody else is waiting"):
+            anyio.run(read)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await until(lambda: stream._ticket is not None)
+        await anyio.to_thread.run_sync(elsewhere)
+        await cm.put("k", 1)
+        with anyio.fail_after(LONG):
+            await until(lambda: seen)
+    assert seen == [1]
+    await cm.aclose()
 
 
 def test_index_entries_go() -> None:
