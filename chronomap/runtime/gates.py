@@ -60,9 +60,7 @@ class LoopGate:
 
     def ring(self) -> None:
         """Wake all sleepers: a few at once, many at the loop's next turn."""
-        if len(self.sleepers) <= FEW and self.port.awake():
-            self.port.wake(list(self.sleepers))
-            self.sleepers.clear()  # after that: if an interrupt strikes, they are woken twice rather than never
+        if len(self.sleepers) <= FEW and self.port.wake_now(self.sleepers):
             return
         self.ringing = True
         self.port.soon(self._open)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from contextvars import Context
+from threading import get_ident
 from typing import Any
 
 import anyio
@@ -29,7 +30,7 @@ class Port:
     def __init__(self) -> None:
         self._native, self._asyncio = running_loop()
         self.ticket = self._native.create_future if self._asyncio else TrioTicket
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
         self._context = Context()  # what runs here for others sees nobody's context variables
 
     @classmethod
@@ -42,8 +43,10 @@ class Port:
 
     def leads_here(self) -> bool:
         """Whether this very loop is the one running on this thread."""
-        if threading.get_ident() != self.thread:
+        if get_ident() != self.thread:
             return False
+        if self._asyncio and current_task(self._native) is not None:  # as for most who ask
+            return True
         try:
             return running_loop()[0] is self._native
         except RuntimeError:
@@ -86,7 +89,17 @@ class Port:
         Not so in a signal handler: it may have struck while the loop sleeps, which only ``post`` ends. And trio's tasks may
         not be woken by a handler at all.
         """
-        return self._asyncio and threading.get_ident() == self.thread and asyncio.current_task(self._native) is not None
+        return self._asyncio and get_ident() == self.thread and current_task(self._native) is not None
+
+    def wake_now(self, tickets: dict[Any, None]) -> bool:
+        """End the waits of some tickets and forget them, if ``awake``; in one step, for who writes while few watch."""
+        if not (self._asyncio and get_ident() == self.thread and current_task(self._native) is not None):
+            return False
+        for ticket in list(tickets):
+            if not ticket.done():
+                ticket.set_result(None)
+        tickets.clear()  # after that: if an interrupt strikes, they are woken twice rather than never
+        return True
 
     def wake(self, tickets: Iterable[Any]) -> None:
         """End the waits of some tickets; call it when ``awake``, or in what ``post`` runs.
@@ -119,7 +132,7 @@ def being_cancelled() -> bool:
     Asked after a ``CancelledError`` of asyncio, which does not tell.
     """
     try:
-        task = asyncio.current_task()
+        task = current_task()
     except RuntimeError:  # trio: there an asyncio error is nobody's cancellation
         return False
     return task is not None and task.cancelling() > 0
