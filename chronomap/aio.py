@@ -64,7 +64,9 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
     Use it with ``async with``, or just use it: what it needs in the background starts with the first need and ends with the
     event loop. See ``ChronoMap`` for the arguments and for what each call means.
 
-    Cancellation: a call that is cancelled before it was carried out did nothing; one that has been carried out stays.
+    Cancellation: a call that is cancelled before it was carried out did nothing; one that has been carried out stays. Most
+    calls are answered without waiting and are no checkpoints, but now and then. A durable write waits for the disk: if it
+    is cancelled meanwhile, it may or may not be there. Give it a ``request_id`` and it can be made again without harm.
     """
 
     _patient = False  # the event loop never waits for the disk
@@ -101,7 +103,12 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Refuse everything from now on with ``ClosedError``, and end what runs in the background. Closing twice is fine."""
+        """Refuse everything from now on with ``ClosedError``, and end what runs in the background. Closing twice is fine.
+
+        Async callbacks that are running have five seconds to end and are cancelled then.
+
+        Cancellation: they are cancelled at once; the map is closed all the same.
+        """
         self._owner.close()
         await self._service.stop()
         if self.durable:
