@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import threading
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from contextvars import Context
+from sys import modules
 from threading import get_ident
 from typing import Any
 
@@ -43,11 +42,10 @@ class Port:
 
     def leads_here(self) -> bool:
         """Whether this very loop is the one running on this thread."""
-        if get_ident() != self.thread:
-            return False
-        if self._asyncio and current_task(self._native) is not None:  # as for most who ask
-            return True
         try:
+            # The first is for most who ask, and they ask at every durable write; a guest of this loop is no task of its.
+            if self._asyncio and ("trio" not in modules or current_task() is not None):
+                return get_running_loop() is self._native
             return running_loop()[0] is self._native
         except RuntimeError:
             return False
@@ -146,11 +144,11 @@ def running_loop() -> tuple[Any, bool]:
     Raises:
         RuntimeError: If no event loop is running here.
     """
-    trio = sys.modules.get("trio")
+    trio = modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return trio.lowlevel.current_trio_token(), False
     try:
-        return asyncio.get_running_loop(), True
+        return get_running_loop(), True
     except RuntimeError:
         if trio is None:
             raise
