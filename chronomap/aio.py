@@ -45,6 +45,8 @@ from chronomap.face import (
     Readable,
     V,
     check_number,
+    function,
+    several,
 )
 from chronomap.runtime import annotate
 from chronomap.runtime.hooks import Callback
@@ -321,7 +323,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         self, keys: Iterable[K], timestamp: Timestamp | None = None, *, meta: Mapping[str, Plain] | None = None
     ) -> int:
         """Delete several keys in one commit; returns how many there were to delete."""
-        deleted: int = await self._do(self._store.delete_many, list(keys), timestamp, meta=meta)
+        deleted: int = await self._do(self._store.delete_many, several(keys), timestamp, meta=meta)
         return deleted
 
     async def update(
@@ -337,6 +339,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
 
         ``fn`` may be async. It runs again if somebody else changed the key meanwhile: let it have no side effects.
         """
+        function(fn, "fn")
         while True:
             expected = self._view(None, None).identity(key)
             value = fn(await self.get(key, default=default))
@@ -384,6 +387,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         meta: Mapping[str, Plain] | None = None,
     ) -> Any:
         """Run ``fn(transaction)`` and commit, again after a conflict, up to so many times; ``fn`` may be async."""
+        function(fn, "fn")
         for attempt in range(1, check_number(attempts, "attempts") + 1):
             try:
                 async with self.transaction(meta=meta) as transaction:

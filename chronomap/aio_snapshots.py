@@ -19,7 +19,7 @@ from chronomap.core.values import MISSING, release
 from chronomap.core.view import View, all_keys, differences
 from chronomap.durable import save_journal
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, NotResidentError
-from chronomap.face import Difference, K, Readable, V, check_number, newest, prefix_text
+from chronomap.face import Difference, K, Readable, V, check_number, function, newest, prefix_text, several
 from chronomap.runtime.blocks import Block
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.threads import in_thread
@@ -97,6 +97,7 @@ class AsyncReads(Breathing[K, V]):
 
     async def query(self, predicate: Callable[[K, V], object], timestamp: Timestamp | None = None) -> dict[K, V]:
         """The present items for which ``predicate(key, value)`` is true. What the predicate raises is raised here."""
+        function(predicate, "a predicate")
         view = await self._view_for(timestamp)
         return dict(await self._scan(view, lambda view, among: view.select(predicate, among)))
 
@@ -108,14 +109,16 @@ class AsyncReads(Breathing[K, V]):
         view = await self._view_for(timestamp)
         if predicate is None:
             return len(await self._scan(view, lambda view, among: view.scan(None, among)))
-        return len(await self._scan(view, lambda view, among: view.select(predicate, among)))
+        chosen = function(predicate, "a predicate")
+        return len(await self._scan(view, lambda view, among: view.select(chosen, among)))
 
     async def aggregate(
         self, func: Callable[[list[V]], Any], keys: Iterable[K] | None = None, timestamp: Timestamp | None = None
     ) -> Any:
         """``func`` of the list of present values (of some keys; those that are missing are left out)."""
+        function(func, "func")
+        among = None if keys is None else several(keys)
         view = await self._view_for(timestamp)
-        among = None if keys is None else list(keys)
         pairs = await self._scan(view, lambda view, among: view.pairs(None, among), among)
         return func([value for _, value in pairs])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -33,6 +34,7 @@ from chronomap.runtime.owner import Owner
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+F = TypeVar("F")
 
 log = logging.getLogger("chronomap")
 
@@ -113,7 +115,7 @@ class Face(Readable[K, V]):
         feed_retention: int = RETAINED_CHANGES,
         debug: bool = False,
     ) -> None:
-        check_options(isolation, retention, feed_retention)
+        check_options(isolation, retention, feed_retention, debug)
         self._adopt(Owner(Store(retention, feed_retention), clock), isolation, debug=debug)
 
     def _adopt(self, owner: Owner, isolation: Literal["copy", "share"], *, debug: bool) -> None:
@@ -344,8 +346,10 @@ class Face(Readable[K, V]):
         store.reads = store.writes = store.deletes = store.snapshots = store.expiries = store.conflicts = 0
 
 
-def check_options(isolation: str, retention: Retention | None, feed_retention: int) -> None:
-    """Refuse options of a map that make no sense."""
+def check_options(isolation: str, retention: Retention | None, feed_retention: int, debug: object = False) -> None:
+    """Refuse options of a map that make no sense; such as the path of a file, which is easily taken for the first of them."""
+    if isinstance(debug, str | os.PathLike):
+        raise ChronoMapTypeError(f"debug is True or False, got {debug!r}; a map is kept in a file with open(path)")
     if isolation not in ("copy", "share"):
         raise ChronoMapValueError(f"isolation is 'copy' or 'share', got {isolation!r}")
     if retention is not None and not isinstance(retention, Retention):
@@ -360,6 +364,22 @@ def check_number(n: int, what: str) -> int:
     if n < 0:
         raise ChronoMapValueError(f"{what} must be 0 or more, got {n}")
     return n
+
+
+def function(given: F, what: str) -> F:
+    """Refuse what cannot be called."""
+    if not callable(given):
+        raise ChronoMapTypeError(f"{what} is a function, got {type(given).__name__}")
+    return given
+
+
+def several(keys: Iterable[K]) -> list[K]:
+    """Some keys as a list; one text is refused, for it would be taken apart."""
+    if isinstance(keys, str | bytes):
+        raise ChronoMapTypeError(
+            f"several keys are a list or another iterable of them, got {type(keys).__name__}; of one: [key]"
+        )
+    return list(keys)
 
 
 def prefix_text(prefix: str | None) -> str | None:

@@ -12,7 +12,7 @@ from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import MISSING, hashable, release
 from chronomap.core.view import View, differences
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError
-from chronomap.face import Difference, Face, K, Readable, V, check_number, newest, prefix_text
+from chronomap.face import Difference, Face, K, Readable, V, check_number, function, newest, prefix_text, several
 from chronomap.runtime.owner import Owner
 
 if TYPE_CHECKING:
@@ -40,23 +40,24 @@ class Reads(Readable[K, V]):
 
     def query(self, predicate: Callable[[K, V], object], timestamp: Timestamp | None = None) -> dict[K, V]:
         """The present items for which ``predicate(key, value)`` is true. What the predicate raises is raised here."""
-        return dict(self._pin(timestamp).select(predicate))
+        return dict(self._pin(timestamp).select(function(predicate, "a predicate")))
 
     def count(self, predicate: Callable[[K, V], object] | None = None, timestamp: Timestamp | None = None) -> int:
         """How many items are present, or fulfil a predicate of key and value."""
         if predicate is None and timestamp is None:
             return len(self)
         view = self._pin(timestamp)
-        return sum(1 for _ in (view.scan() if predicate is None else view.select(predicate)))
+        return sum(1 for _ in (view.scan() if predicate is None else view.select(function(predicate, "a predicate"))))
 
     def aggregate(
         self, func: Callable[[list[V]], Any], keys: Iterable[K] | None = None, timestamp: Timestamp | None = None
     ) -> Any:
         """``func`` of the list of present values (of some keys; those that are missing are left out)."""
         view = self._pin(timestamp)
+        function(func, "func")
         if keys is None:
             return func([value for _, value in view.pairs()])
-        return func([release(value) for key in keys if (value := view.held(key)) is not MISSING])
+        return func([release(value) for key in several(keys) if (value := view.held(key)) is not MISSING])
 
     def get_keys_by_value(self, value: V, timestamp: Timestamp | None = None) -> list[K]:
         """The keys that hold a value equal to a given one."""

@@ -28,6 +28,8 @@ from chronomap.face import (
     Readable,
     V,
     check_number,
+    function,
+    several,
 )
 from chronomap.runtime import annotate
 from chronomap.runtime.blocks import Block
@@ -264,7 +266,7 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
         self, keys: Iterable[K], timestamp: Timestamp | None = None, *, meta: Mapping[str, Plain] | None = None
     ) -> int:
         """Delete several keys in one commit; returns how many there were to delete."""
-        deleted: int = self._do(self._store.delete_many, list(keys), timestamp, meta=meta)
+        deleted: int = self._do(self._store.delete_many, several(keys), timestamp, meta=meta)
         return deleted
 
     def update(
@@ -280,6 +282,7 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
 
         ``fn`` runs outside any turn, and again if somebody else changed the key meanwhile: let it have no side effects.
         """
+        function(fn, "fn")
         while True:
             expected = self._view(None, None).identity(key)
             value = fn(self.get(key, default=default))
@@ -332,6 +335,7 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
         meta: Mapping[str, Plain] | None = None,
     ) -> Any:
         """Run ``fn(transaction)`` and commit, again after a conflict, up to so many times; returns what it returned."""
+        function(fn, "fn")
         for attempt in range(1, check_number(attempts, "attempts") + 1):
             try:
                 with self.transaction(meta=meta) as transaction:

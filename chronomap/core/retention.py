@@ -28,7 +28,7 @@ class Retention:
         if self.max_versions is not None:
             check_keep_last(self.max_versions, "max_versions")
         if self.max_age is not None:
-            duration(self.max_age)
+            duration(self.max_age, "max_age", "")
 
     def oldest(self, now: float) -> float | None:
         """The timestamp before which versions are no longer kept."""

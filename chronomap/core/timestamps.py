@@ -36,12 +36,12 @@ def seconds(timestamp: Timestamp) -> float:
     return _finite(timestamp, "Timestamp")
 
 
-def duration(ttl: float) -> float:
-    """A ttl in seconds, checked to be a positive finite number."""
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-        raise ChronoMapTypeError(f"TTL must be a number of seconds, got {type(ttl).__name__}")
-    if not (value := _finite(ttl, "TTL")) > 0:
-        raise ChronoMapValueError(f"TTL must be positive, got {ttl}; to delete a key, call delete()")
+def duration(given: float, what: str = "TTL", hint: str = "; to delete a key, call delete()") -> float:
+    """A ttl or an age in seconds, checked to be a positive finite number."""
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ChronoMapTypeError(f"{what} must be a number of seconds, got {type(given).__name__}")
+    if not (value := _finite(given, what)) > 0:
+        raise ChronoMapValueError(f"{what} must be positive, got {given}{hint}")
     return value
 
 

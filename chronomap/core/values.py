@@ -12,6 +12,7 @@ import datetime
 import decimal
 import fractions
 import uuid
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from chronomap.errors import ChronoMapTypeError
@@ -81,6 +82,11 @@ def capture(value: Any) -> Any:
     try:
         private = duplicate(value)
     except Exception as error:
+        if isinstance(value, Awaitable):
+            raise ChronoMapTypeError(
+                f"a value of type {type(value).__name__} is to be awaited: put what it gives (an async function needs the "
+                "AsyncChronoMap)"
+            ) from error
         raise ChronoMapTypeError(
             f"a value of type {type(value).__name__} cannot be copied, so later changes of it could alter history "
             f"({type(error).__name__}: {error}); put something copyable, or make the map with isolation='share'"

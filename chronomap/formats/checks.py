@@ -33,7 +33,8 @@ class Contents(NamedTuple):
 def of_type(expected: type | tuple[type, ...], given: Any, place: str) -> Any:
     """The part itself, if it is of an expected type."""
     if not isinstance(given, expected):
-        raise ChronoMapValueError(f"{place}: not expected to be of type {type(given).__name__}")
+        wanted = " or ".join(one.__name__ for one in (expected if isinstance(expected, tuple) else (expected,)))
+        raise ChronoMapValueError(f"{place}: a {wanted} is expected there, got a {type(given).__name__}")
     return given
 
 

@@ -69,9 +69,9 @@ def unpack(packed: bytes | bytearray, limit: int = LIMIT) -> dict[str, Any]:
         plain = pickle_gate.read(pickled)
         check(plain, lambda: "its contents", DEPTH + WRAPPING)
     except Exception as error:
-        raise ChronoMapValueError(f"cannot read the pickle: {_reason(error)}") from error
+        raise ChronoMapValueError(f"not a pickle that ChronoMap wrote: {_reason(error)}") from error
     if type(plain) is not dict:
-        raise ChronoMapValueError(f"cannot read the pickle: it holds a {type(plain).__name__}, not a dict")
+        raise ChronoMapValueError(f"not a pickle that ChronoMap wrote: it holds a {type(plain).__name__}, not a dict")
     return plain
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from typing import Any
@@ -12,7 +13,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from chronomap import AsyncChronoMap, ChronoMap, ChronoMapTypeError, ClosedError, ConflictError, Retention
+from chronomap import AsyncChronoMap, ChronoMap, ChronoMapTypeError, ChronoMapValueError, ClosedError, ConflictError, Retention
 from chronomap.runtime.owner import Command
 from chronomap.runtime.ports import ThreadBell
 from chronomap.testing import ManualClock
@@ -199,3 +200,47 @@ def test_two_threads_in_one_stream_are_told() -> None:
     cm.put("k", 1)
     reader.join(10)
     assert found == [1]
+
+
+@pytest.mark.memory_only
+async def test_slips_get_an_answer() -> None:
+    """What is easily written instead of what was meant, and would be taken for something else."""
+    coroutines: list[Any] = []
+
+    async def doubled(value: int) -> int:
+        return 2 * value
+
+    def double(value: int) -> Any:
+        coroutines.append(doubled(value))
+        return coroutines[-1]
+
+    cm, acm = ChronoMap[str, Any](), AsyncChronoMap[str, Any]()
+    cm.put("a", 1)
+    await acm.put("a", 1)
+    slips: list[tuple[str, Any]] = [
+        ("debug is True or False.*open", lambda _: ChronoMap("config.chrono")),  # type: ignore[arg-type]
+        ("debug is True or False.*open", lambda _: AsyncChronoMap("config.chrono")),  # type: ignore[arg-type]
+        ("max_age must be a number", lambda _: Retention(max_age="1 day")),  # type: ignore[arg-type]
+        ("several keys", lambda m: m.delete_many("abc")),
+        ("several keys", lambda m: m.aggregate(sum, "abc")),
+        ("func is a function", lambda m: m.aggregate(None)),
+        ("a predicate is a function", lambda m: m.query(None)),
+        ("a predicate is a function", lambda m: m.count(5)),
+        ("fn is a function", lambda m: m.update("a", 5)),
+        ("fn is a function", lambda m: m.transact(None)),
+        ("is to be awaited", lambda m: m.put("a", double(1))),
+    ]
+    for message, slip in slips:
+        for m in (cm, acm):
+            with pytest.raises(ChronoMapTypeError, match=message):
+                if inspect.isawaitable(outcome := slip(m)):
+                    await outcome
+    with pytest.raises(ChronoMapTypeError, match="is to be awaited"):
+        cm.update("a", double)
+    assert await acm.update("a", double) == 2
+    with pytest.raises(ChronoMapValueError, match=r"max_age must be positive, got -1$"):
+        Retention(max_age=-1)
+    assert cm["a"] == 1
+    assert cm.revision == 1
+    for coroutine in coroutines:
+        coroutine.close()
