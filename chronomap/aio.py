@@ -109,13 +109,15 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
 
         Async callbacks that are running have five seconds to end and are cancelled then.
 
-        Cancellation: they are cancelled at once; the map is closed all the same.
+        Cancellation: they are cancelled at once; the map is closed, and its file free, all the same.
         """
         self._owner.close()
-        await self._service.stop()
-        if self.durable:
-            with anyio.CancelScope(shield=True):
-                await in_thread(self._owner.ended)
+        try:
+            await self._service.stop()
+        finally:
+            if self.durable:
+                with anyio.CancelScope(shield=True):
+                    await in_thread(self._owner.ended)
 
     def bridge(self) -> ChronoMap[K, V]:
         """The same store for threads: a ``ChronoMap`` whose calls may be made from any thread."""

@@ -282,6 +282,7 @@ async def test_a_cancelled_close_waits_no_longer() -> None:
             await cm.aclose()
     assert scope.cancelled_caught
     assert ended
+    assert cm._owner.ended(0)
     with pytest.raises(ClosedError):
         await cm.get("k")
 
