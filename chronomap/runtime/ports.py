@@ -144,15 +144,15 @@ def running_loop() -> tuple[Any, bool]:
     Raises:
         RuntimeError: If no event loop is running here.
     """
-    trio = modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return trio.lowlevel.current_trio_token(), False
+    trio: Any = modules.get("trio.lowlevel")
+    if not hasattr(trio, "in_trio_task"):  # it is not there, or another thread is importing it at this moment
+        return get_running_loop(), True
+    if trio.in_trio_task():
+        return trio.current_trio_token(), False
     try:
         return get_running_loop(), True
     except RuntimeError:
-        if trio is None:
-            raise
-        return trio.lowlevel.current_trio_token(), False
+        return trio.current_trio_token(), False
 
 
 class TrioTicket:
