@@ -11,7 +11,7 @@ keys come as they first appeared in the map.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from math import nextafter
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -165,10 +165,12 @@ class Completion:
                 timeline.find(timestamp, revision)
                 break
             except Pruned:
-                if (entry := next(rest, None)) is None:
+                # As much again as there is, since each time all of it is copied.
+                more = [entry._replace(value=owned(entry.value)) for entry in islice(rest, len(timeline))]
+                if not more:
                     timeline = timeline.extended([], self._older.floor(key))
                     break
-                timeline = timeline.extended([entry._replace(value=owned(entry.value))], timeline.floor)
+                timeline = timeline.extended(more[::-1], timeline.floor)
         self._deep[key] = timeline
         return timeline
 

@@ -96,6 +96,14 @@ class MemoryJournal:
             records = [record._replace(value=owned(self._kept(record.value))) for record in commit.records]
             yield commit._replace(records=tuple(records))
 
+    def recent(self, changes: int) -> int:
+        """See ``Journal``."""
+        after, found = self.revision, 0
+        while found < changes and after > max(self.shelf.complete_since, self.revision - changes):
+            after -= 1
+            found += len(self.shelf.commits[after].records)
+        return after
+
     def load(
         self,
         resident: Retention | None = None,

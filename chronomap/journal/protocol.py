@@ -156,6 +156,12 @@ class Journal(Protocol):
             LaggedError: If ``after`` is less than ``complete_since``.
         """
 
+    def recent(self, changes: int) -> int:
+        """The revision after which ``replay`` gives the newest so many changes (one at least), in whole commits.
+
+        It may give fewer, if the log is not complete so far back or has lost records, and never more commits than that.
+        """
+
     def versions(self, key: Any, before: Position | None = None) -> Iterator[Entry]:
         """The versions of a key, newest timestamp first, read as they are asked for; values are fresh copies.
 

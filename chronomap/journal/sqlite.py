@@ -51,7 +51,7 @@ from chronomap.journal.codec import Codec, ExactCodec, encode_key
 from chronomap.journal.encoding import Encoder
 from chronomap.journal.extras import apsw
 from chronomap.journal.loading import load, newest_first, read_cuts, unindexed
-from chronomap.journal.log import walk
+from chronomap.journal.log import COLUMNS, is_whole, walk
 from chronomap.journal.opening import translated
 from chronomap.journal.ownership import Ownership
 from chronomap.journal.protocol import Contents, Position, Progress, Pruned
@@ -68,6 +68,9 @@ ROOM: Final = LOG_PAGES + LOG_PAGES // 4
 
 SCRUB_PATIENCE: Final = 50
 """Milliseconds that a group waits, after an erase, for other programs to stop reading."""
+
+_NEWEST: Final = f"SELECT {COLUMNS} FROM records WHERE id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?"  # noqa: S608
+"""One of the newest records, by how many are newer."""
 
 _BEING_READ: Final = (apsw.BusyError, apsw.LockedError)
 """Somebody is reading: another program, or an iterator of this journal's that has not ended."""
@@ -272,6 +275,16 @@ class SqliteJournal:
             raise LaggedError(after, state.complete_since)
         with translated(str(self.path), "replaying it"):
             yield from walk(self._connection, self.codec, after, state.revision, state.id)
+
+    def recent(self, changes: int) -> int:
+        """See ``Journal``. Cost: O(changes), of which hardly more than the number is read."""
+        self._ready(writing=False)
+        state = self._state
+        with translated(str(self.path), "looking for the newest changes"):
+            row = self._connection.execute(_NEWEST, (state.id, changes - 1)).fetchone()
+        # A damaged row says nothing. It is among those that are replayed then, and found there.
+        oldest = row[1] - 1 if row is not None and is_whole(row) else 0
+        return max(state.complete_since, state.revision - changes, oldest)
 
     def versions(self, key: Any, before: Position | None = None) -> Iterator[Entry]:
         """See ``Journal``. Cost: O(log of all records), and of the versions those that are asked for.

@@ -97,8 +97,8 @@ class Opening:
         store.erased.update(contents.erased)
         store.remember_requests(contents.requests)
         store.restored(contents.instants, contents.notes, contents.pruned_to)
-        after = max(journal.complete_since, store.revision - max(store.feed.retained, 1), 0)
         completion = Completion(store, None if self.resident is None else journal)
-        store.feed_on(completion.complete(commit) for commit in journal.replay(after))
+        recent = journal.replay(journal.recent(max(store.feed.retained, 1)))
+        store.feed_on(completion.complete(commit) for commit in recent)
         if self.read_only and not contents.partial:
             journal.rest()  # type: ignore[attr-defined]  # a ReadingJournal, which nobody asks for anything any more

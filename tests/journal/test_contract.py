@@ -259,6 +259,28 @@ def test_pruned_versions_may_stay_in_the_log_for_a_while(journal: Journal, reope
         assert [commit.revision for commit in now.replay(9)] == [10]
 
 
+def test_the_newest_changes(journal: Journal, reopen: Open) -> None:
+    """Whole commits, with as many changes at least as are asked for and no more than that takes."""
+    many = [("put", f"k{n}", n, 1002.0) for n in range(100)]
+    journal.append([put(1, "a", 1), batch(2, *many), put(3, "a", 3), put(4, "a", 4), batch(5, *many[:3])])
+    for now in both(journal, reopen):
+        found = {changes: now.recent(changes) for changes in (1, 3, 4, 5, 6, 105, 106, 1000)}
+        assert found == {1: 4, 3: 4, 4: 3, 5: 2, 6: 1, 105: 1, 106: 0, 1000: 0}
+
+
+def test_the_newest_changes_where_some_are_gone(journal: Journal, reopen: Open) -> None:
+    """Never from before the log is complete, and never more commits than changes were asked for."""
+    journal.append([put(n, "a", n) for n in range(1, 9)])
+    journal.append([put(9, "b", 9), batch(10, ("erase", "a", MISSING, 1010.0)), put(11, "b", 11)])
+    for now in both(journal, reopen):
+        assert [now.recent(changes) for changes in (1, 2, 3, 4, 5)] == [10, 9, 8, 7, 6]
+    journal = now
+    while journal.compact(8):
+        pass
+    for now in both(journal, reopen):
+        assert [now.recent(changes) for changes in (1, 2, 3, 4, 1000)] == [10, 9, 8, 8, 8]
+
+
 def test_cuts_of_one_key_add_up(journal: Journal, reopen: Open) -> None:
     """A later cut starts later, and the floor remembers the smallest of all."""
     journal.append([put(n, "a", n) for n in range(1, 7)])

@@ -100,6 +100,8 @@ class DurableMachine(MapMachine):
         before.same_again(Picture(pair.real))
         self.replay_again(pair)
         floor = max(pair.real._owner.journal.complete_since, pair.real.revision - retained)
+        if len(pair.naive.log) >= retained:
+            floor = max(floor, pair.naive.log[-retained][0] - 1)
         self.resume(pair, max(0, pair.real.revision - back), floor)
 
     @rule(who=someone, seconds=st.sampled_from([0.5, 2, 20]))

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from chronomap import AsyncChronoMap, ChronoMap, CompactedError, Retention
-from chronomap.core.timeline import NOT_LOADED
+from chronomap import AsyncChronoMap, ChronoMap, CompactedError, LaggedError, Retention
+from chronomap.core.timeline import NOT_LOADED, Shape
 from chronomap.errors import ChronoMapError, JournalError, NotResidentError
 from chronomap.journal import MemoryJournal, Shelf, SqliteJournal
 from chronomap.testing import ManualClock
@@ -277,3 +277,39 @@ def test_a_failed_journal_goes_on_being_read(tmp_path: Path) -> None:
     finally:
         fault.for_ever = False
         system.unregister()
+
+
+def test_opening_reads_no_more_of_the_log_than_the_feed_retains() -> None:
+    """The feed retains changes, not commits: of large commits it takes few."""
+    shelf = Shelf()
+    with ChronoMap[str, int].open(MemoryJournal(shelf)) as cm:
+        for number in range(40):
+            cm.put_many({f"k{n}": number for n in range(50)})
+        live = cm._store.feed.floor
+    for resident in (None, Retention(max_versions=1)):
+        with ChronoMap[str, int].open(MemoryJournal(shelf), feed_retention=120, resident=resident) as cm:
+            assert cm._store.feed.floor == 37
+            assert [len(list(changes)) for changes in cm.watch(since=37, timeout=0).commits()] == [50] * 3
+            assert [change.previous for change in cm.watch("k7", since=37, timeout=0)] == [36, 37, 38]
+            with pytest.raises(LaggedError):
+                next(cm.watch(since=36, timeout=0))
+    assert live == 0
+
+
+def test_a_key_that_is_put_again_and_again_is_read_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened with little of it resident, what the feed has to tell of it is not put together one version at a time."""
+    shelf, steps = Shelf(), 0
+    with ChronoMap[str, int].open(MemoryJournal(shelf)) as cm:
+        for number in range(1000):
+            cm.put("k", number)
+    extended = Shape.extended
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return extended(*arguments)
+
+    monkeypatch.setattr(Shape, "extended", counted)
+    with ChronoMap[str, int].open(MemoryJournal(shelf), resident=Retention(max_versions=1)) as cm:
+        assert steps <= 12
+        assert [change.previous for change in cm.watch(since=1, timeout=0)] == list(range(999))
