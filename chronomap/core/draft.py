@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chronomap.core.records import NEVER
 from chronomap.core.timestamps import Timestamp, duration, seconds
 from chronomap.core.values import MISSING, release
 from chronomap.core.view import View
@@ -17,7 +18,7 @@ class Draft:
         self.writes: list[tuple[Any, ...]] = []
         self.keys_read: set[Any] = set()
         self.prefixes_read: set[str | None] = set()
-        self._own: dict[Any, list[tuple[float, Any]]] = {}
+        self._own: dict[Any, tuple[float, Any]] = {}  # what decides of its own writes at the base's timestamp, by key
 
     def held(self, key: Any) -> Any:
         """The kept value in force as the transaction sees it, or MISSING."""
@@ -34,11 +35,14 @@ class Draft:
         if (own := self._own.get(key)) is None:
             return value
         entry = self.base.entry(key)
-        newest = -float("inf") if entry is None else entry.timestamp
-        for timestamp, written in own:
-            if newest <= timestamp <= self.base.timestamp:
-                newest, value = timestamp, written
-        return value
+        timestamp, written = own
+        return written if entry is None or entry.timestamp <= timestamp else value
+
+    def _note(self, key: Any, timestamp: float, value: Any) -> None:
+        """Note a write of its own."""
+        own = self._own.setdefault(key, (-NEVER, MISSING))
+        if own[0] <= timestamp <= self.base.timestamp:
+            self._own[key] = timestamp, value
 
     def keys(self, prefix: str | None = None) -> list[Any]:
         """The keys present as the transaction sees it."""
@@ -58,7 +62,7 @@ class Draft:
         when = self.base.timestamp if timestamp is None else seconds(timestamp)
         if ttl is not None:
             duration(ttl)
-        self._own.setdefault(key, []).append((when, kept))
+        self._note(key, when, kept)
         self.writes.append(("put", key, kept, timestamp, ttl))
 
     def delete(self, key: Any, timestamp: Timestamp | None = None) -> bool:
@@ -66,6 +70,6 @@ class Draft:
         when = self.base.timestamp if timestamp is None else seconds(timestamp)
         present = self.held(key) is not MISSING
         if present or timestamp is not None:  # deleting what is missing now changes nothing, here as in the store
-            self._own.setdefault(key, []).append((when, MISSING))
+            self._note(key, when, MISSING)
         self.writes.append(("delete", key, timestamp))
         return present

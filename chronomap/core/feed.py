@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from chronomap.core.change import Change, PlainCommit, PlainPut, as_commit
+from chronomap.core.change import Batch, Change, PlainCommit, PlainPut, as_commit
 from chronomap.core.records import Commit
 from chronomap.core.values import MISSING
 from chronomap.errors import LaggedError
@@ -138,20 +138,34 @@ class Feed:
         del commits[revision - floor :]
 
     def erase(self, key: object) -> None:
-        """Remove every value of a key. O(changes retained)."""
+        """Remove every value of a key. O(changes retained), and nearly nothing for those of other keys."""
         floor, commits = self._state
         erased = {key}  # compares as a dict does: by hash first
-        self.tail = [
-            commit._replace(
-                records=tuple(
-                    record._replace(value=MISSING, previous=MISSING) if record.key in erased else record
-                    for record in commit.records
-                )
-            )
-            for commit in map(as_commit, commits)
-        ]
+        self.tail = [_without(commit, erased) if _names(commit, erased) else commit for commit in commits]
         self._state = (floor, self.tail)
         self.shown, self.lone = {}, {}
+
+
+def _names(plain: PlainCommit, keys: set[object]) -> bool:
+    """Whether a commit is about one of some keys."""
+    if type(plain) is Commit:
+        return not keys.isdisjoint([record[1] for record in plain.records])
+    return not keys.isdisjoint(plain[2]) if type(plain) is Batch else plain[2] in keys
+
+
+def _without(plain: PlainCommit, keys: set[object]) -> PlainCommit:
+    """A commit without the values of some keys."""
+    if type(plain) is Batch:  # many of its keys may be erased, one after the other
+        values, previous = plain.values.copy(), plain.previous.copy()
+        for place, key in enumerate(plain.keys):
+            if key in keys:
+                values[place] = previous[place] = MISSING
+        return plain._replace(values=values, previous=previous)
+    commit = as_commit(plain)
+    records = tuple(
+        record._replace(value=MISSING, previous=MISSING) if record.key in keys else record for record in commit.records
+    )
+    return commit._replace(records=records)
 
 
 def size(commit: PlainCommit) -> int:

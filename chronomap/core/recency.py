@@ -44,16 +44,18 @@ class Recency:
     def place(self, key: Any, timestamp: float, revision: int) -> None:
         """The key is present, by a version of that timestamp and revision. O(1) for versions dated now."""
         self._take_in()
-        self._recent.pop(key, None)
         if self._older:
+            if self._older.get(key) == (timestamp, revision):
+                return  # it is there; one commit may say so for each of a thousand records of the key
             self._older.pop(key, None)
+        self._recent.pop(key, None)
         if (timestamp, revision) >= (self.timestamp, self.revision):
             self.timestamp, self.revision = timestamp, revision
             self._recent[key] = None
             return
-        self._older[key] = (timestamp, revision)
         self._order += 1
         heappush(self._heap, (-timestamp, -revision, self._order, key))
+        self._older[key] = (timestamp, revision)  # after that, so that what is there is in the heap whatever interrupts
         if len(self._heap) > 64 + 2 * len(self._older):
             self._heap = [item for item in self._heap if self._stands(item)]
             heapify(self._heap)

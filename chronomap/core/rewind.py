@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from chronomap.core.plan import conflict
-from chronomap.core.records import CANCELLED, NEVER, Kind, Record
+from chronomap.core.records import CANCELLED, NEVER, Commit, Kind, Record
 from chronomap.core.timeline import Pruned, Timeline
 from chronomap.core.values import MISSING
 from chronomap.core.view import View, compacted
@@ -35,8 +35,9 @@ def undo(store: Chronicle, now: float, revisions: set[int]) -> Iterator[Record]:
         CompactedError: If one of them erased a key, or nothing is left of it, or what the keys held before has been pruned.
     """
     first: dict[Any, int] = {}
+    everything = _written(store, revisions)
     for revision in sorted(revisions):
-        written = _written(store, revision)
+        written = everything[revision]
         if not written and _is_gone(store, revision):
             raise CompactedError(f"what revision {revision} wrote has been pruned or erased; it cannot be undone any more")
         for key, kind in written:
@@ -50,22 +51,37 @@ def undo(store: Chronicle, now: float, revisions: set[int]) -> Iterator[Record]:
         yield from _withdraw(store, key, revision - 1, revisions)
 
 
-def _written(store: Chronicle, revision: int) -> list[tuple[Any, Kind]]:
-    """The keys one commit wrote a version of. O(changes) while the feed retains it, else O(versions)."""
+def _commit(store: Chronicle, revision: int) -> Commit | None:
+    """A commit that the feed retains, or the journal has."""
     commit = store.feed.commit(revision)
-    if commit is None and store.look_up is not None:
-        commit = store.look_up(revision)
-    if commit is not None:
-        return [(record.key, record.kind) for record in commit.records if record.kind != "activate"]
-    kind_of = store.ledger.kind_of
-    written: list[tuple[Any, Kind]] = []
-    for key, timeline in store.timelines.items():
+    return store.look_up(revision) if commit is None and store.look_up is not None else commit
+
+
+def _written(store: Chronicle, revisions: set[int]) -> dict[int, list[tuple[Any, Kind]]]:
+    """The keys that each of some commits wrote a version of. O(their changes), or O(versions) for all that are not retained."""
+    written: dict[int, list[tuple[Any, Kind]]] = {revision: [] for revision in revisions}
+    rest = set()
+    for revision, found in written.items():
+        if (commit := _commit(store, revision)) is None:
+            rest.add(revision)
+        else:
+            found += [(record.key, record.kind) for record in commit.records if record.kind != "activate"]
+    for key, timeline in store.timelines.items() if rest else ():
         if timeline.partial:
             raise compacted(key, timeline)
-        if revision in timeline.revisions:
-            own = (entry for entry in timeline.entries(revision) if entry.revision == revision)
-            written += [(key, kind_of(revision, entry.value)) for entry in own]
+        if not rest.isdisjoint(timeline.revisions):
+            for entry in timeline.entries(store.head):
+                if entry.revision in rest:
+                    written[entry.revision].append((key, store.ledger.kind_of(entry.revision, entry.value)))
     return written
+
+
+def _kinds(store: Chronicle, key: Any, revision: int) -> set[Kind]:
+    """What a commit did to a key."""
+    if (commit := _commit(store, revision)) is not None:
+        return {record.kind for record in commit.records if record.key == key and record.kind != "activate"}
+    entries = store.timelines[key].entries(revision)
+    return {store.ledger.kind_of(revision, entry.value) for entry in entries if entry.revision == revision}
 
 
 def _is_gone(store: Chronicle, revision: int) -> bool:
@@ -78,30 +94,34 @@ def _is_gone(store: Chronicle, revision: int) -> bool:
 def _check_untouched(store: Chronicle, now: float, first: dict[Any, int], own: set[int]) -> None:
     """Refuse if another commit wrote one of the keys after its first own one. What fell due is nobody's commit."""
     for key, revision in _later(store, first, own):
-        if revision > first[key] and revision not in own:
-            message = f"key {key!r} was changed again by revision {revision}; undo that one first, or put the value you want"
-            conflict(store, message, [key], now)
+        message = f"key {key!r} was changed again by revision {revision}; undo that one first, or put the value you want"
+        conflict(store, message, [key], now)
 
 
 def _later(store: Chronicle, first: dict[Any, int], own: set[int]) -> Iterator[tuple[Any, int]]:
-    """The keys with the revisions that wrote them later. O(commits since) while the feed retains them.
+    """The keys with the revisions of others that wrote them later. O(commits since) while the feed retains them.
 
     Raises:
         CompactedError: If such a revision is not known any more.
     """
-    if (since := min(first.values(), default=store.head)) >= store.feed.floor:
-        for commit in store.feed.since(since):
-            for record in commit.records:
-                if record.key in first and record.kind not in ("activate", "expire"):
-                    yield record.key, commit.revision
+    if (since := min(first.values(), default=store.head)) < store.feed.floor:
+        yield from _later_by_history(store, first, own)
         return
+    for commit in store.feed.since(since):
+        if commit.revision not in own:
+            for record in commit.records:
+                if first.get(record.key, commit.revision) < commit.revision and record.kind not in ("activate", "expire"):
+                    yield record.key, commit.revision
+
+
+def _later_by_history(store: Chronicle, first: dict[Any, int], own: set[int]) -> Iterator[tuple[Any, int]]:
     for key, own_first in first.items():
         timeline = store.timelines[key]
         if timeline.partial:
             raise compacted(key, timeline)
         kept = timeline.revisions[timeline.start :]
         for revision in kept:
-            if (key, "expire") not in _written(store, revision):
+            if revision > own_first and revision not in own and "expire" not in _kinds(store, key, revision):
                 yield key, revision
         if timeline.changed > max(own_first, *kept) and timeline.changed not in own:
             raise CompactedError(
