@@ -1,4 +1,4 @@
-"""Work grows with what there is to do, and not with its square: calls are counted, so that no clock decides."""
+"""Work grows with what there is to do, and not with its square: lines are counted, so that no clock decides."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chronomap import ChronoMap, Retention
+from chronomap.core import feed
 from chronomap.journal import MemoryJournal, Shelf
 from chronomap.testing import ManualClock
 
@@ -20,19 +21,21 @@ FEED = 100
 """Changes that the feed retains: less than there are, so that what is further back is told from history."""
 
 
-def calls(do: Callable[[], object]) -> int:
-    """How many functions are called, in Python and in C."""
+def lines(do: Callable[[], object]) -> int:
+    """How many lines of Python are run."""
     counted = 0
 
-    def count(_frame: FrameType, event: str, _argument: object) -> None:
+    def count(_frame: FrameType, event: str, _argument: object) -> Any:
         nonlocal counted
-        counted += event in ("call", "c_call")
+        counted += event == "line"
+        return count
 
-    sys.setprofile(count)
+    before = sys.gettrace()
+    sys.settrace(count)
     try:
         do()
     finally:
-        sys.setprofile(None)
+        sys.settrace(before)
     return counted
 
 
@@ -94,7 +97,7 @@ def reopen(shelf: Shelf, **options: Any) -> None:
 SHAPES: dict[str, tuple[Callable[[int], Any], Callable[[Any, int], object]]] = {
     "expire": (lambda n: falling_due(n, n, ttl=5), lambda made, _: fall_due(made)),
     "activate many keys": (lambda n: falling_due(n, n, timestamp=1000), lambda made, _: fall_due(made)),
-    "activate one key": (lambda n: falling_due(n, 1, timestamp=1000), lambda made, _: fall_due(made)),
+    "activate few keys": (lambda n: falling_due(n, 5, timestamp=1000), lambda made, _: fall_due(made)),
     "undo a block": (filled, lambda cm, n: fail_in_a_block(cm, [f"k{m}" for m in range(n)])),
     "undo a block of one key": (filled, lambda cm, n: fail_in_a_block(cm, ["k0"] * n)),
     "rollback": (filled, lambda cm, n: (cm.clear(), cm.rollback(n))),
@@ -111,7 +114,7 @@ SHAPES: dict[str, tuple[Callable[[int], Any], Callable[[Any, int], object]]] = {
     "prune": (deep, lambda cm, _: cm.prune_history("k", keep_last=1)),
     "retention": (lambda _: filled(0, retention=Retention(max_versions=9)), lambda cm, n: [cm.put("k", m) for m in range(n)]),
     "clear and count": (filled, lambda cm, n: [(cm.delete(f"k{m}"), len(cm)) for m in range(n)]),
-    "replay": (deep, lambda cm, _: list(cm.replay())),
+    "replay": (lambda n: deep(5 * n), lambda cm, _: list(cm.replay())),  # most of it is not in the feed any more
     "open batches": (lambda n: shelf_of(10 * n, 20, 20), lambda shelf, n: reopen(shelf, feed_retention=n)),
     "open batches, little resident": (
         lambda n: shelf_of(10 * n, 20, 20),
@@ -125,11 +128,12 @@ SHAPES: dict[str, tuple[Callable[[int], Any], Callable[[Any, int], object]]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_four_times_as_much_is_about_four_times_the_work(shape: str) -> None:
+def test_four_times_as_much_is_about_four_times_the_work(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be sixteen times if each of them looked at all the others."""
+    monkeypatch.setattr(feed, "SLACK", 0)
     make, act = SHAPES[shape]
     counted = []
     for number in (SOME, TIMES * SOME):
         made = make(number)
-        counted.append(calls(lambda made=made, number=number: act(made, number)))  # type: ignore[misc]
+        counted.append(lines(lambda made=made, number=number: act(made, number)))  # type: ignore[misc]
     assert counted[1] < 1.75 * TIMES * counted[0], counted
