@@ -230,7 +230,8 @@ class JournalOwner(Owner):
 
     def _check_thread(self) -> None:
         """Refuse a call that would have the writer wait for itself."""
-        if threading.get_ident() == self._writer.ident:
+        # A thread that began after the writer had ended may have got its number.
+        if threading.get_ident() == self._writer.ident and threading.current_thread() is self._writer:
             raise ChronoMapError(
                 "the map was called from inside one of its own commands (by a codec, or a key's __eq__ or __hash__); "
                 "do it after the command has returned"

@@ -87,11 +87,16 @@ class Port:
         Not so in a signal handler: it may have struck while the loop sleeps, which only ``post`` ends. And trio's tasks may
         not be woken by a handler at all.
         """
-        return self._asyncio and get_ident() == self.thread and current_task(self._native) is not None
+        if not self._asyncio or get_ident() != self.thread:
+            return False
+        try:
+            return get_running_loop() is self._native and current_task() is not None
+        except RuntimeError:  # it does not run, or on another thread now
+            return False
 
     def wake_now(self, tickets: dict[Any, None]) -> bool:
         """End the waits of some tickets and forget them, if ``awake``; in one step, for who writes while few watch."""
-        if not (self._asyncio and get_ident() == self.thread and current_task(self._native) is not None):
+        if not self.awake():
             return False
         for ticket in list(tickets):
             if not ticket.done():

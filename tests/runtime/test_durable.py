@@ -563,3 +563,14 @@ def test_a_forked_child_is_told(tmp_path: Path) -> None:
         tmp_path / "map.chrono",
     )
     assert (done.stdout, done.stderr) == ("{'a': 1, 'b': 2}\n", "")
+
+
+def test_a_thread_that_got_the_writers_number() -> None:
+    """Numbers of threads are used again; who has that of a closed map's writer is told that the map is closed."""
+    cm = ChronoMap[str, int].open(MemoryJournal())
+    writer = cm._owner._writer  # type: ignore[attr-defined]
+    cm.close()
+    writer.join(LONG)
+    writer._ident = threading.get_ident()
+    with pytest.raises(ClosedError):
+        cm.put("k", 1)

@@ -399,6 +399,36 @@ async def test_a_write_in_a_signal_handler_wakes_a_sleeping_loop(anyio_backend: 
     await cm.aclose()
 
 
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_loop_that_moves_to_another_thread(key: str | None) -> None:
+    """It is set up on one thread and then runs on another; what is written on the first must wake it."""
+    cm = AsyncChronoMap[str, int]()
+    loop = asyncio.new_event_loop()
+    stream = cm.watch(key)
+
+    async def sleep_here() -> None:
+        with anyio.move_on_after(0.001):
+            await anext(stream)
+
+    async def read() -> int:
+        return (await anext(stream)).value  # type: ignore[return-value]
+
+    loop.run_until_complete(sleep_here())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        for number in range(20):
+            found = asyncio.run_coroutine_threadsafe(read(), loop)
+            asyncio.run_coroutine_threadsafe(until(lambda: stream._ticket is not None), loop).result(LONG)
+            cm.bridge().put("k", number)
+            assert found.result(LONG) == number
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(LONG)
+        loop.run_until_complete(cm.aclose())
+        loop.close()
+
+
 def test_a_stream_goes_on_on_another_loop() -> None:
     """Of the same kind, or of the other: it comes to where it is read."""
     pytest.importorskip("trio")
