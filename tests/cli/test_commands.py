@@ -194,7 +194,10 @@ def test_a_reader_that_goes_away() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_interrupted() -> None:
     """Ctrl-C ends with 130."""
+    # A shell has what it starts in the background ignore SIGINT, these tests perhaps; what is handled here is no more ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen([*MODULE, "shell"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"put a 1\nsleep 60\n")
