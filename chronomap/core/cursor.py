@@ -39,6 +39,10 @@ PAUSE: Final[Any] = object()
 Any_ = Change[Any, Any]
 
 
+def nothing(_: int) -> None:
+    """What ``Cursor.shared`` is while there is no short way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which changes a stream lets through.
@@ -84,17 +88,22 @@ class Cursor:
         selection: What to let through.
         since: Begin after this revision.
         pin: Makes a pinned view of the present, to begin anew from.
+
+    Attributes:
+        position: Up to this revision everything has been read.
+        shared: The short way, which is that of a watcher of everything: who finds the next change by its revision here, made
+            for another watcher already, moves ``position`` there and is done. Otherwise ``next`` tells.
     """
 
     def __init__(self, store: Chronicle, selection: Selection, since: int, pin: Callable[[], View]) -> None:
-        self._store = store
+        self.store = store
         self._selection = selection
         self._everything = selection.everything()
         self._unfiltered = self._everything and selection.where is None and not selection.latest_only
-        self._whole = self._unfiltered  # as long as nothing present comes first
+        self.shared: Callable[[int], Any_ | None] = nothing
         self._pin = pin
-        self._position = since  # up to here everything has been read
-        self._done = since  # and up to here everything has been given out
+        self.position = since
+        self._done = since  # up to here everything has been given out
         self._ready: deque[Any_] = deque()
         self._view: View | None = None
         self._present: Iterator[Any] = iter(())
@@ -106,7 +115,7 @@ class Cursor:
     def begin_with(self, view: View) -> None:
         """First give out what a pinned view holds, then follow from there."""
         self._view = view
-        self._whole = False
+        self.shared = nothing
         self._present = self._candidates()
         self._read_present(view)  # a small map's present is known to be empty at once
 
@@ -115,27 +124,29 @@ class Cursor:
         """Up to this revision everything that matches has been given out (0: not yet all that is present)."""
         if self._ready or self._view is not None:
             return self._done
-        told, watcher = self._store.interest.told, self.watcher
+        told, watcher = self.store.interest.told, self.watcher
         if self._asleep and watcher is not None and watcher.post is not None and watcher in watcher.post.waiting:
-            return max(self._position, told)  # any commit up to there would have ended its wait
-        return self._position
+            return max(self.position, told)  # any commit up to there would have ended its wait
+        return self.position
 
     @property
     def behind(self) -> bool:
         """Whether there may be something to read."""
-        return bool(self._ready) or self._position < self._store.revision or self._view is not None
+        return self.position < self.store.revision or bool(self._ready) or self._view is not None
 
     def fall_asleep(self) -> bool:
         """After the wait has begun: False if it must end at once, since there may be something to read.
 
         A commit just before the wait did not touch the watcher, so only if there is none may ``awake`` skip anything.
         """
+        if self.shared is not nothing:
+            return self.position == self.store.revision
         self._asleep = not self.behind
         return self._asleep
 
     def awake(self) -> None:
         """A wait has ended: what was committed during it, up to the touching commit if any, was of no concern."""
-        interest, watcher = self._store.interest, self.watcher
+        interest, watcher = self.store.interest, self.watcher
         asleep, self._asleep = self._asleep, False
         if watcher is None or watcher.post is None:
             return
@@ -145,8 +156,8 @@ class Cursor:
         told = interest.told  # before the next look: a commit in between is read from the feed
         slept = told if watcher in watcher.post.waiting else watcher.touched_at - 1
         interest.rest(watcher)
-        if slept > self._position and not self._ready:
-            self._position = self._done = slept
+        if slept > self.position and not self._ready:
+            self.position = self._done = slept
 
     def next(self) -> Any:
         """The next change, None if there is none yet, or PAUSE.
@@ -154,26 +165,26 @@ class Cursor:
         Raises:
             LaggedError: If the feed no longer retains it.
         """
-        ready = self._ready
-        if self._whole and not ready:
-            # The way of a watcher of everything, which is most often one of many, each reading each commit.
-            store, revision = self._store, self._position + 1
+        if self.shared is not nothing:
+            store, revision = self.store, self.position + 1
             if revision > store.revision:
                 return None
             feed = store.feed
-            change = feed.lone.get(revision) or feed.show(revision)
-            if change is not None:
-                self._position = self._done = revision
+            if (change := feed.lone.get(revision) or feed.show(revision, store.revision)) is not None:
+                self.position = revision
                 return change
-        return self._next_chosen(ready, self._selection.where)
+        found = self._next()
+        self.shared = self.store.feed.lone.get if self._unfiltered and not self._ready and self._view is None else nothing
+        return found
 
-    def _next_chosen(self, ready: deque[Any_], where: Callable[[Any_], object] | None) -> Any:
+    def _next(self) -> Any:
+        ready, where = self._ready, self._selection.where
         for _ in range(STEPS):
             if ready:
                 change = ready.popleft()
                 if not ready and self._view is None:
-                    self._done = self._position
-                if self._store.erased:
+                    self._done = self.position
+                if self.store.erased:
                     change = self._scrubbed(change)
                 if where is None or change.kind == "resync" or where(change):
                     return change
@@ -201,23 +212,24 @@ class Cursor:
                 self._ready.extendleft(reversed(changes))  # what `where` raised for is gone, the others are not
                 raise
             if self._view is None:
-                self._done = self._position
+                self._done = self.position
             return changes
 
     def _read_log(self) -> Any:
         """Take up the next commit: True, None if there is none, or PAUSE."""
-        revision = self._position + 1
-        if revision > self._store.revision:
+        self._done = self.position
+        newest, revision = self.store.revision, self.position + 1
+        if revision > newest:
             return None
-        feed = self._store.feed
-        if (change := feed.lone.get(revision) or feed.show(revision)) is not None:
+        feed = self.store.feed
+        if (change := feed.lone.get(revision) or feed.show(revision, newest)) is not None:
             changes = [change]
         else:
             try:
                 changes = feed.changes(revision)
             except LaggedError as error:
                 return self._lag(error.oldest)
-        self._position = revision
+        self.position = revision
         self._ready.extend(changes if self._everything else self._chosen(changes))
         if not self._ready:
             self._done = revision
@@ -251,16 +263,16 @@ class Cursor:
         self._doubtful = None
         if missed:
             return None
-        self._position = self._done = self._goal
+        self.position = self._done = self._goal
         return True
 
     def _candidates(self) -> Iterator[Any]:
         key = self._selection.key
-        return iter(list(self._store.timelines) if key is MISSING else [key])
+        return iter(list(self.store.timelines) if key is MISSING else [key])
 
     def _missed(self, key: Any) -> bool:
         """Whether changes of a key up to the goal may have been missed: exactly that, unless it was pruned or erased."""
-        store, position = self._store, self._position
+        store, position = self.store, self.position
         if not self._selection.names(key) or (timeline := store.timelines.get(key)) is None:
             return False
         touched: bool = timeline.touched(position, self._goal, store.instant_of(position))
@@ -273,13 +285,13 @@ class Cursor:
             if self._selection.names(key) and (entry := view.entry(key)) is not None and entry.holds(view.timestamp):
                 timestamp, revision, value, expires_at = entry
                 record = Record("initial", key, value, MISSING, timestamp, expires_at)
-                meta = tuple(self._store.ledger.meta_of(revision).items())
-                commit = Commit(view.revision, self._store.instant_of(revision), (record,), meta, frozenset((0,)))
+                meta = tuple(self.store.ledger.meta_of(revision).items())
+                commit = Commit(view.revision, self.store.instant_of(revision), (record,), meta, frozenset((0,)))
                 self._ready.append(Change(commit, 0))
         if len(keys) < SLICE:
             self._view = None
             self._whole = self._unfiltered
-            self._position = view.revision
+            self.position = view.revision
             if not self._ready:
                 self._done = view.revision
             return True
@@ -287,7 +299,7 @@ class Cursor:
 
     def _scrubbed(self, change: Any_) -> Any_:
         """The change without values, if its key has been erased since it was read."""
-        if self._store.erased.get(change.key, 0) <= change.revision:
+        if self.store.erased.get(change.key, 0) <= change.revision:
             return change
         commit = change._whole
         records = tuple(
@@ -334,7 +346,7 @@ class LatestCursor(Cursor):
                 self._newest[change.key] = change
         if read is not None:  # there is more
             return PAUSE
-        self._done = self._position
+        self._done = self.position
         if not self._newest:
             return None
         self._ready.append(self._newest.pop(next(iter(self._newest))))

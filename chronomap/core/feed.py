@@ -23,6 +23,9 @@ More costs every put: the garbage collector visits what is retained (0.2 µs a p
 SLACK: Final = 1024
 """Changes beyond what is retained before the oldest are dropped: dropping copies the list."""
 
+RUN: Final = 64
+"""So many changes are shown at once to a watcher who is behind, since it will want the next ones too."""
+
 PER_TURN: Final = 2
 """Commits a turn may make, what fell due and its own; they stay, however large, for those who are told of them."""
 
@@ -34,7 +37,7 @@ class Feed:
         retained: How many changes are kept at least.
         tail: The commits retained; the owner appends to it.
         shown: The changes of commits of several that somebody has looked at, for the others to share.
-        lone: The only change of a commit that has no other, of those that somebody has looked at.
+        lone: The only change of a commit that has no other, of those that somebody has looked at; always the same dict.
     """
 
     def __init__(self, floor: int = 0, retained: int = RETAINED_CHANGES) -> None:
@@ -78,8 +81,13 @@ class Feed:
         if drop <= 0:
             return
         self.tail = tail[drop:]
-        self._state = (self.tail[0][0] - 1, self.tail)
-        self.shown, self.lone = {}, {}
+        self._begin_anew(self.tail[0][0] - 1)
+
+    def _begin_anew(self, floor: int) -> None:
+        """Let readers see another list of commits, and nothing any more that was made of those in the old one."""
+        self._state = (floor, self.tail)
+        self.shown = {}
+        self.lone.clear()
 
     def since(self, revision: int) -> list[Commit]:
         """The commits after a revision.
@@ -116,20 +124,31 @@ class Feed:
         changes = shown[revision] = [Change(commit, index) for index in range(len(commit.records))]
         return changes
 
-    def show(self, revision: int) -> Change[Any, Any] | None:
-        """The only change of a published commit; None if it has several, or is not retained. The same object for all."""
-        lone = self.lone
-        floor, commits = self._state
+    def show(self, revision: int, newest: int) -> Change[Any, Any] | None:
+        """The only change of a commit; None if it has several, or is not retained. The same object for all, in ``lone``.
+
+        The next ones up to the newest revision that is published are put there too.
+        """
+        state = floor, commits = self._state
         if revision <= floor:
             return None
-        commit = commits[revision - floor - 1]
+        begin = revision - floor - 1
+        commit = commits[begin]
         if type(commit) is tuple:
-            change: Change[Any, Any] = PlainPut(commit)
+            if revision == newest:
+                change: Change[Any, Any] = PlainPut(commit)
+                self.lone[revision] = change
+            else:
+                run = commits[begin : min(newest - floor, begin + RUN)]
+                made = {plain[0]: PlainPut(plain) for plain in run if type(plain) is tuple}
+                self.lone.update(made)
+                change = made[revision]
         elif size(commit) == 1:
-            change = Change(as_commit(commit), 0)
+            change = self.lone[revision] = Change(as_commit(commit), 0)
         else:
             return None
-        lone[revision] = change
+        if self._state is not state:  # it was cleared meanwhile, perhaps before that
+            self.lone.clear()
         return change
 
     def cut_after(self, revision: int) -> None:
@@ -142,8 +161,7 @@ class Feed:
         floor, commits = self._state
         erased = {key}  # compares as a dict does: by hash first
         self.tail = [_without(commit, erased) if _names(commit, erased) else commit for commit in commits]
-        self._state = (floor, self.tail)
-        self.shown, self.lone = {}, {}
+        self._begin_anew(floor)
 
 
 def _names(plain: PlainCommit, keys: set[object]) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from asyncio import CancelledError, current_task, get_running_loop
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from sys import modules
 from threading import get_ident
 from typing import Any
 
 import anyio
+
+from chronomap.runtime.tickets import FutureTicket, TrioTicket, wake_all
 
 __all__ = ["Bell", "CancelledError", "Port", "TaskBell", "ThreadBell", "being_cancelled"]
 
@@ -21,14 +24,14 @@ class Port:
 
     Attributes:
         thread: Where the loop runs.
-        ticket: Makes tickets: each may be awaited by a task of this loop, once, until ``wake``.
+        ticket: Makes a ticket, which a task of this loop sleeps on.
     """
 
-    ticket: Callable[[], Awaitable[None]]
+    ticket: Callable[[], FutureTicket | TrioTicket]
 
     def __init__(self) -> None:
         self._native, self._asyncio = running_loop()
-        self.ticket = self._native.create_future if self._asyncio else TrioTicket
+        self.ticket = partial(FutureTicket, self._native) if self._asyncio else TrioTicket
         self.thread = get_ident()
         self._context = Context()  # what runs here for others sees nobody's context variables
 
@@ -90,35 +93,21 @@ class Port:
         if not self._asyncio or get_ident() != self.thread:
             return False
         try:
-            return get_running_loop() is self._native and current_task() is not None
+            return get_running_loop() is self._native and current_task(self._native) is not None
         except RuntimeError:  # it does not run, or on another thread now
             return False
-
-    def wake_now(self, tickets: dict[Any, None]) -> bool:
-        """End the waits of some tickets and forget them, if ``awake``; in one step, for who writes while few watch."""
-        if not self.awake():
-            return False
-        for ticket in list(tickets):
-            if not ticket.done():
-                ticket.set_result(None)
-        tickets.clear()  # after that: if an interrupt strikes, they are woken twice rather than never
-        return True
 
     def wake(self, tickets: Iterable[Any]) -> None:
         """End the waits of some tickets; call it when ``awake``, or in what ``post`` runs.
 
         If the loop has ended, nobody is left to be woken.
         """
-        if not self._asyncio:
-            for ticket in tickets:
-                ticket.ring()
+        if self._asyncio:
+            with suppress(RuntimeError):  # "Event loop is closed"
+                wake_all(tickets, self._native)
             return
-        try:
-            for ticket in tickets:
-                if not ticket.done():
-                    ticket.set_result(None)
-        except RuntimeError:  # "Event loop is closed"
-            return
+        for ticket in tickets:
+            ticket.ring()
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Any:
         """Start a background task outside any task group; call it on the loop itself. The task ends with its loop."""
@@ -158,39 +147,6 @@ def running_loop() -> tuple[Any, bool]:
         return get_running_loop(), True
     except RuntimeError:
         return trio.current_trio_token(), False
-
-
-class TrioTicket:
-    """What a future is on asyncio: awaited by one task, ended by another."""
-
-    def __init__(self) -> None:
-        self._task: Any = None
-        self._rung = False
-
-    def ring(self) -> None:
-        """End the wait."""
-        self._rung = True
-        if (task := self._task) is not None:
-            self._task = None
-            import trio  # noqa: PLC0415 - only where trio is what runs
-
-            trio.lowlevel.reschedule(task)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
-        import trio  # noqa: PLC0415
-
-        if self._rung:
-            return
-
-        def abort(_: object) -> Any:
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
 
 
 class Bell:

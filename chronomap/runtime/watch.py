@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from sys import modules
 from time import monotonic
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, NoReturn, Self, TypeVar
 
 from chronomap.core.change import Change
-from chronomap.core.cursor import PAUSE, Cursor, LatestCursor, Selection
+from chronomap.core.cursor import PAUSE, Cursor, LatestCursor, Selection, nothing
 from chronomap.core.replay import commits
 from chronomap.core.values import MISSING, hashable
 from chronomap.core.view import View
@@ -69,8 +70,8 @@ class _Stream(Generic[K, V]):
             self._cursor.begin_with(view)
         owner.call(owner.join, self._cursor.watcher)
         self._owner = owner
-        self._gate: Gate | None = None  # where it sleeps
-        self._ticket: Any = None
+        self._gate: Any = None  # where it sleeps
+        self._ticket: Any = None  # and with what
         self._closed = False
         self._hopes: tuple[tuple[int, TaskBell | ThreadBell], ...] = ()  # who waits for it to catch up, with which revision
 
@@ -93,19 +94,12 @@ class _Stream(Generic[K, V]):
             self._owner.refuse_if_forked()
         return not self._closed and not self._owner.closed
 
-    def _check_alone(self) -> None:
-        if self._ticket is not None:
-            raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
-
-    def _enter(self, ticket: Any) -> bool:
+    def _enter(self, gate: Gate, ticket: Any) -> bool:
         """Enter a ticket where a writer finds it; False if there is something to read, or nothing more to come."""
-        self._check_alone()
-        gate, cursor = self._gate, self._cursor
-        assert gate is not None  # noqa: S101 - the caller's first step
-        self._ticket = ticket
+        cursor = self._cursor
         if (watcher := cursor.watcher) is None:
             gate.sleepers[ticket] = None
-            asleep = not cursor.behind
+            asleep = cursor.position == cursor.store.revision if cursor.shared is not nothing else not cursor.behind
         else:
             watcher.who = (gate, ticket)
             gate.others[ticket] = None
@@ -115,15 +109,14 @@ class _Stream(Generic[K, V]):
             self._fulfil()
         return asleep and not (self._closed or self._owner.closed)
 
-    def _leave(self) -> None:
+    def _leave(self, gate: Gate, ticket: Any) -> None:
         """Take the ticket back."""
-        gate, ticket, self._ticket = self._gate, self._ticket, None
-        assert gate is not None  # noqa: S101 - it was entered there
-        if self._cursor.watcher is None:
-            gate.sleepers.pop(ticket, None)
-        else:
-            gate.others.pop(ticket, None)
-            self._cursor.awake()
+        gate.sleepers.pop(ticket, None)
+        gate.others.pop(ticket, None)
+        self._cursor.awake()
+
+    def _refuse_another(self) -> NoReturn:
+        raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
 
     def _fulfil(self) -> None:
         """Tell those who wait for the stream to catch up."""
@@ -141,9 +134,8 @@ class _Stream(Generic[K, V]):
     def close(self) -> None:
         """End the stream, at once, also for whoever is waiting in it. Closing twice is fine."""
         self._closed = True
-        gate, ticket = self._gate, self._ticket
-        if gate is not None and ticket is not None:
-            gate.call(ticket)
+        if self._gate is not None and self._ticket is not None:
+            self._gate.call(self._ticket)
         self._fulfil()
         self._part()
 
@@ -167,7 +159,6 @@ class ChangeStream(_Stream[K, V]):
 
     def __init__(self, owner: Owner, selection: Selection, since: int | None, initial: bool, pin: Callable[[], View]) -> None:
         super().__init__(owner, selection, since, initial, pin)
-        self._port: Port | None = None  # of the loop it is read on
 
     def __aiter__(self) -> Self:
         return self
@@ -181,39 +172,74 @@ class ChangeStream(_Stream[K, V]):
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
         # All here, with whole commits read the same way: each call in between costs every delivery to every watcher.
-        read = self._cursor.next if _read is None else _read
-        if (self._closed or self._owner.closed) and not self._open:
-            raise StopAsyncIteration
-        owner = self._owner
+        owner, cursor = self._owner, self._cursor
         owner.budget -= 1
         if owner.budget < 0:
             await owner.breathe()
-        while (found := read()) is None or found is PAUSE:
-            if found is PAUSE:
-                await owner.breathe()
-            else:
-                if (port := self._port) is None or not port.leads_here():
-                    port = self._come_to_this_loop()
-                ticket = port.ticket()
-                try:
-                    if self._enter(ticket):
-                        await ticket
-                finally:
-                    if self._ticket is ticket:
-                        self._leave()
-            if (self._closed or owner.closed) and not self._open:
-                raise StopAsyncIteration
-        if self._hopes:
-            self._fulfil()
-        return found  # type: ignore[no-any-return]  # a cast is a call
+        while not (self._closed or owner.closed):
+            revision = cursor.position + 1
+            if (found := cursor.shared(revision)) is not None and _read is None:
+                cursor.position = revision
+                return found
+            if cursor.shared is nothing or cursor.store.revision >= revision:
+                found = cursor.next() if _read is None else _read()
+                if found is PAUSE:
+                    await owner.breathe()
+                    continue
+                if found is not None:
+                    self._fulfil()
+                    return found
+            if (gate := self._gate) is None or "trio" in modules or self._ticket.sleeper is not None:
+                gate = self._here()
+            try:
+                if self._enter(gate, self._ticket):
+                    await self._ticket
+                    if cursor.watcher is not None:
+                        cursor.awake()
+                else:
+                    self._leave(gate, self._ticket)
+            except BaseException as error:
+                if not self._elsewhere(error):
+                    raise
+        raise self._end()
 
-    def _come_to_this_loop(self) -> Port:
-        self._check_alone()
+    def _here(self) -> LoopGate:
+        """The gate of the loop it is read on.
+
+        Where there is no trio nobody need ask: asyncio tells who sleeps on another loop than its own.
+        """
+        if (gate := self._gate) is None or not gate.port.leads_here():
+            gate = self._come_to_this_loop()
+        if self._ticket.sleeper is not None:
+            self._refuse_another()
+        return gate
+
+    def _elsewhere(self, error: BaseException) -> bool:
+        """After a wait that failed: whether it did because this is another event loop, where the stream has come by now."""
+        if (gate := self._gate) is None:
+            return False
+        self._leave(gate, self._ticket)
+        self._ticket = gate.port.ticket()  # whatever becomes of the other
+        if not isinstance(error, RuntimeError) or gate.port.leads_here():
+            return False
+        self._come_to_this_loop()
+        return True
+
+    def _end(self) -> StopAsyncIteration:
+        """What ends the stream."""
+        if not self._closed:
+            self._owner.refuse_if_forked()
+        return StopAsyncIteration()
+
+    def _come_to_this_loop(self) -> LoopGate:
+        if self._ticket is not None and self._ticket.sleeper is not None:
+            self._refuse_another()
         if self._gate is not None:
             self._gate.users.discard(self)
-        port = self._port = Port()
-        self._gate = self._owner.gate(self, port)
-        return port
+        port = Port()
+        gate = self._gate = self._owner.gate(self, port)
+        self._ticket = port.ticket()
+        return gate
 
     def commits(self) -> Commits[K, V]:
         """The same by whole commits: ``async for changes in stream.commits()`` yields lists of what matches in each."""
@@ -333,15 +359,18 @@ class SyncChangeStream(_Stream[K, V]):
                 "waiting for changes here would block the event loop that runs on this thread: use "
                 "`async for change in AsyncChronoMap.watch()`, or read the stream in a worker thread (anyio.to_thread.run_sync)"
             )
+        if self._ticket is not None:
+            self._refuse_another()
         if self._gate is None:
             self._gate = self._owner.gate(self, None)
-        bell = ThreadBell()
+        gate = self._gate
+        bell = self._ticket = ThreadBell()
         try:
-            if self._enter(bell):
+            if self._enter(gate, bell):
                 bell.wait(min(timeout, threading.TIMEOUT_MAX))
         finally:
-            if self._ticket is bell:
-                self._leave()
+            self._ticket = None
+            self._leave(gate, bell)
 
     def caught_up(self, timeout: float | None = None) -> bool:
         """Wait until everything that was committed before this call has been yielded to the thread that reads the stream.

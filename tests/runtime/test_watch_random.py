@@ -111,7 +111,7 @@ class Reader:
         self.stream = self.cm.watch(**options)
         if anew:
             cursor = self.stream._cursor
-            self.since = cursor._position if cursor._view is None else cursor._view.revision
+            self.since = cursor.position if cursor._view is None else cursor._view.revision
 
     def lag(self, error: LaggedError) -> None:
         """The end of a stretch."""
