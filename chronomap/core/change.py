@@ -10,6 +10,7 @@ Example: the second record of commit 5 is ``Change(commit, 1)``, with ``revision
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any, Final, Generic, NamedTuple, cast
 
 from chronomap.core.meta import NOTHING, Plain
@@ -163,13 +164,26 @@ class Change(Generic[K, V]):
         return f"<Change {' '.join(f'{name}={getattr(self, name)!r}' for name in names)}>"
 
 
-class PlainPut(Change[K, V]):
-    """The change of a plain put, as the feed keeps it. To its users it is a ``Change`` like any other."""
+def change_of(put: PlainCommit) -> Change[Any, Any]:
+    """The change of a plain put, as the feed keeps it."""
+    return (PlainPut if type(put[3]) in IMMUTABLE else CopiedPut)(put)
 
-    __slots__ = ()
+
+class PlainPut(Change[K, V]):
+    """The change of a plain put of a value that cannot change. To its users it is a ``Change`` like any other.
+
+    Nearly all of them look at its key and value: those are read without a call of Python.
+    """
+
+    __slots__ = ("_key", "_value")
 
     def __init__(self, put: PlainCommit) -> None:
         self._commit: Any = put
+        self._key = put[2]
+        self._value = put[3]
+
+    key = property(attrgetter("_key"), doc=Change.key.__doc__)
+    value = property(attrgetter("_value"), doc=Change.value.__doc__)
 
     @property
     def _whole(self) -> Commit:
@@ -193,17 +207,8 @@ class PlainPut(Change[K, V]):
         return cast("float", self._commit[1])
 
     @property
-    def key(self) -> K:  # noqa: D102
-        return cast("K", self._commit[2])
-
-    @property
     def kind(self) -> Kind:  # noqa: D102
         return "put"
-
-    @property
-    def value(self) -> V | None:  # noqa: D102
-        value = self._commit[3]
-        return cast("V | None", value if type(value) in IMMUTABLE else plain(value))
 
     @property
     def previous(self) -> V | None:  # noqa: D102
@@ -232,3 +237,13 @@ class PlainPut(Change[K, V]):
     @property
     def meta(self) -> dict[str, Plain]:  # noqa: D102
         return {}
+
+
+class CopiedPut(PlainPut[K, V]):
+    """The same for a value that can change."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> V | None:  # noqa: D102
+        return cast("V | None", plain(self._value))

@@ -39,10 +39,6 @@ PAUSE: Final[Any] = object()
 Any_ = Change[Any, Any]
 
 
-def nothing(_: int) -> None:
-    """What ``Cursor.shared`` is while there is no short way."""
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which changes a stream lets through.
@@ -91,16 +87,19 @@ class Cursor:
 
     Attributes:
         position: Up to this revision everything has been read.
-        shared: The short way, which is that of a watcher of everything: who finds the next change by its revision here, made
-            for another watcher already, moves ``position`` there and is done. Otherwise ``next`` tells.
+        short: Whether there is a short way, as there most often is for a watcher of everything: who finds the next change in
+            ``feed.lone``, where another watcher had it put, moves ``position`` there and is done. Else ``next`` tells.
+        store: The store.
+        feed: Its feed.
     """
 
     def __init__(self, store: Chronicle, selection: Selection, since: int, pin: Callable[[], View]) -> None:
         self.store = store
+        self.feed = store.feed
         self._selection = selection
         self._everything = selection.everything()
         self._unfiltered = self._everything and selection.where is None and not selection.latest_only
-        self.shared: Callable[[int], Any_ | None] = nothing
+        self.short = False
         self._pin = pin
         self.position = since
         self._done = since  # up to here everything has been given out
@@ -115,7 +114,7 @@ class Cursor:
     def begin_with(self, view: View) -> None:
         """First give out what a pinned view holds, then follow from there."""
         self._view = view
-        self.shared = nothing
+        self.short = False
         self._present = self._candidates()
         self._read_present(view)  # a small map's present is known to be empty at once
 
@@ -139,8 +138,6 @@ class Cursor:
 
         A commit just before the wait did not touch the watcher, so only if there is none may ``awake`` skip anything.
         """
-        if self.shared is not nothing:
-            return self.position == self.store.revision
         self._asleep = not self.behind
         return self._asleep
 
@@ -165,16 +162,15 @@ class Cursor:
         Raises:
             LaggedError: If the feed no longer retains it.
         """
-        if self.shared is not nothing:
-            store, revision = self.store, self.position + 1
-            if revision > store.revision:
+        if self.short:
+            revision, newest, feed = self.position + 1, self.store.revision, self.feed
+            if revision > newest:
                 return None
-            feed = store.feed
-            if (change := feed.lone.get(revision) or feed.show(revision, store.revision)) is not None:
+            if (change := feed.lone.get(revision) or feed.show(revision, newest)) is not None:
                 self.position = revision
                 return change
         found = self._next()
-        self.shared = self.store.feed.lone.get if self._unfiltered and not self._ready and self._view is None else nothing
+        self.short = self._unfiltered and not self._ready and self._view is None
         return found
 
     def _next(self) -> Any:
@@ -221,7 +217,7 @@ class Cursor:
         newest, revision = self.store.revision, self.position + 1
         if revision > newest:
             return None
-        feed = self.store.feed
+        feed = self.feed
         if (change := feed.lone.get(revision) or feed.show(revision, newest)) is not None:
             changes = [change]
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from chronomap.core.change import Batch, Change, PlainCommit, PlainPut, as_commit
+from chronomap.core.change import Batch, Change, PlainCommit, as_commit, change_of
 from chronomap.core.records import Commit
 from chronomap.core.values import MISSING
 from chronomap.errors import LaggedError
@@ -22,6 +22,10 @@ More costs every put: the garbage collector visits what is retained (0.2 µs a p
 
 SLACK: Final = 1024
 """Changes beyond what is retained before the oldest are dropped: dropping copies the list."""
+
+SHOWN: Final = 256
+"""So many lone changes are remembered: who is up to date looks at the newest, and more would be visited by the garbage
+collector again and again."""
 
 RUN: Final = 64
 """So many changes are shown at once to a watcher who is behind, since it will want the next ones too."""
@@ -37,7 +41,7 @@ class Feed:
         retained: How many changes are kept at least.
         tail: The commits retained; the owner appends to it.
         shown: The changes of commits of several that somebody has looked at, for the others to share.
-        lone: The only change of a commit that has no other, of those that somebody has looked at; always the same dict.
+        lone: The only change of a commit that has no other, of some that somebody has looked at lately.
     """
 
     def __init__(self, floor: int = 0, retained: int = RETAINED_CHANGES) -> None:
@@ -84,10 +88,9 @@ class Feed:
         self._begin_anew(self.tail[0][0] - 1)
 
     def _begin_anew(self, floor: int) -> None:
-        """Let readers see another list of commits, and nothing any more that was made of those in the old one."""
+        """Let readers see another list of commits, and nothing any more that is made of those in the old one."""
         self._state = (floor, self.tail)
-        self.shown = {}
-        self.lone.clear()
+        self.shown, self.lone = {}, {}
 
     def since(self, revision: int) -> list[Commit]:
         """The commits after a revision.
@@ -125,30 +128,30 @@ class Feed:
         return changes
 
     def show(self, revision: int, newest: int) -> Change[Any, Any] | None:
-        """The only change of a commit; None if it has several, or is not retained. The same object for all, in ``lone``.
+        """The only change of a commit; None if it has several, or is not retained.
 
-        The next ones up to the newest revision that is published are put there too.
+        It can be found in ``lone`` for a while, and so can the next ones, up to the newest revision that is published.
         """
-        state = floor, commits = self._state
+        lone = self.lone  # before the commits: what is made of old ones must not get among the new
+        floor, commits = self._state
         if revision <= floor:
             return None
+        if len(lone) > SHOWN:
+            lone.clear()
         begin = revision - floor - 1
         commit = commits[begin]
-        if type(commit) is tuple:
-            if revision == newest:
-                change: Change[Any, Any] = PlainPut(commit)
-                self.lone[revision] = change
-            else:
-                run = commits[begin : min(newest - floor, begin + RUN)]
-                made = {plain[0]: PlainPut(plain) for plain in run if type(plain) is tuple}
-                self.lone.update(made)
-                change = made[revision]
-        elif size(commit) == 1:
-            change = self.lone[revision] = Change(as_commit(commit), 0)
+        if type(commit) is not tuple:
+            if size(commit) > 1:
+                return None
+            change: Change[Any, Any] = Change(as_commit(commit), 0)
+        elif revision == newest:
+            change = change_of(commit)
         else:
-            return None
-        if self._state is not state:  # it was cleared meanwhile, perhaps before that
-            self.lone.clear()
+            run = commits[begin : min(newest - floor, begin + RUN)]
+            made: dict[int, Change[Any, Any]] = {plain[0]: change_of(plain) for plain in run if type(plain) is tuple}
+            lone.update(made)
+            return made[revision]
+        lone[revision] = change
         return change
 
     def cut_after(self, revision: int) -> None:

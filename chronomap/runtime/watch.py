@@ -10,15 +10,15 @@ import threading
 from collections.abc import Callable, Iterator
 from sys import modules
 from time import monotonic
-from typing import Any, Final, Generic, NoReturn, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from chronomap.core.change import Change
-from chronomap.core.cursor import PAUSE, Cursor, LatestCursor, Selection, nothing
+from chronomap.core.cursor import PAUSE, Cursor, LatestCursor, Selection
 from chronomap.core.replay import commits
 from chronomap.core.values import MISSING, hashable
 from chronomap.core.view import View
 from chronomap.errors import ChronoMapError, ChronoMapTypeError, ChronoMapValueError, ClosedError
-from chronomap.runtime.gates import Gate
+from chronomap.runtime.gates import Gate, LoopGate
 from chronomap.runtime.owner import Owner
 from chronomap.runtime.ports import Port, TaskBell, ThreadBell
 from chronomap.runtime.threads import in_thread
@@ -72,6 +72,7 @@ class _Stream(Generic[K, V]):
         self._owner = owner
         self._gate: Any = None  # where it sleeps
         self._ticket: Any = None  # and with what
+        self._asleep = False  # or about to be, or waking
         self._closed = False
         self._hopes: tuple[tuple[int, TaskBell | ThreadBell], ...] = ()  # who waits for it to catch up, with which revision
 
@@ -96,10 +97,11 @@ class _Stream(Generic[K, V]):
 
     def _enter(self, gate: Gate, ticket: Any) -> bool:
         """Enter a ticket where a writer finds it; False if there is something to read, or nothing more to come."""
+        self._asleep = True
         cursor = self._cursor
         if (watcher := cursor.watcher) is None:
             gate.sleepers[ticket] = None
-            asleep = cursor.position == cursor.store.revision if cursor.shared is not nothing else not cursor.behind
+            asleep = cursor.position == cursor.store.revision if cursor.short else not cursor.behind
         else:
             watcher.who = (gate, ticket)
             gate.others[ticket] = None
@@ -111,12 +113,14 @@ class _Stream(Generic[K, V]):
 
     def _leave(self, gate: Gate, ticket: Any) -> None:
         """Take the ticket back."""
+        self._asleep = False
         gate.sleepers.pop(ticket, None)
         gate.others.pop(ticket, None)
         self._cursor.awake()
 
-    def _refuse_another(self) -> NoReturn:
-        raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
+    def _check_alone(self) -> None:
+        if self._asleep:
+            raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
 
     def _fulfil(self) -> None:
         """Tell those who wait for the stream to catch up."""
@@ -134,7 +138,7 @@ class _Stream(Generic[K, V]):
     def close(self) -> None:
         """End the stream, at once, also for whoever is waiting in it. Closing twice is fine."""
         self._closed = True
-        if self._gate is not None and self._ticket is not None:
+        if self._asleep:
             self._gate.call(self._ticket)
         self._fulfil()
         self._part()
@@ -163,7 +167,7 @@ class ChangeStream(_Stream[K, V]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self, _read: Callable[[], Any] | None = None) -> Change[K, V]:
+    async def __anext__(self, _read: Callable[[], Any] | None = None) -> Change[K, V]:  # noqa: C901
         """The next change.
 
         Raises:
@@ -178,22 +182,23 @@ class ChangeStream(_Stream[K, V]):
             await owner.breathe()
         while not (self._closed or owner.closed):
             revision = cursor.position + 1
-            if (found := cursor.shared(revision)) is not None and _read is None:
+            if cursor.short and (change := cursor.feed.lone.get(revision)) is not None and _read is None:
                 cursor.position = revision
-                return found
-            if cursor.shared is nothing or cursor.store.revision >= revision:
+                return change
+            if not cursor.short or cursor.store.revision >= revision:
                 found = cursor.next() if _read is None else _read()
                 if found is PAUSE:
                     await owner.breathe()
                     continue
                 if found is not None:
                     self._fulfil()
-                    return found
-            if (gate := self._gate) is None or "trio" in modules or self._ticket.sleeper is not None:
+                    return found  # type: ignore[no-any-return]  # a cast is a call
+            if (gate := self._gate) is None or self._asleep or "trio" in modules:
                 gate = self._here()
             try:
                 if self._enter(gate, self._ticket):
                     await self._ticket
+                    self._asleep = False
                     if cursor.watcher is not None:
                         cursor.awake()
                 else:
@@ -208,16 +213,13 @@ class ChangeStream(_Stream[K, V]):
 
         Where there is no trio nobody need ask: asyncio tells who sleeps on another loop than its own.
         """
-        if (gate := self._gate) is None or not gate.port.leads_here():
-            gate = self._come_to_this_loop()
-        if self._ticket.sleeper is not None:
-            self._refuse_another()
-        return gate
+        self._check_alone()
+        gate: LoopGate | None = self._gate
+        return gate if gate is not None and gate.port.leads_here() else self._come_to_this_loop()
 
     def _elsewhere(self, error: BaseException) -> bool:
         """After a wait that failed: whether it did because this is another event loop, where the stream has come by now."""
-        if (gate := self._gate) is None:
-            return False
+        gate = self._gate
         self._leave(gate, self._ticket)
         self._ticket = gate.port.ticket()  # whatever becomes of the other
         if not isinstance(error, RuntimeError) or gate.port.leads_here():
@@ -232,14 +234,12 @@ class ChangeStream(_Stream[K, V]):
         return StopAsyncIteration()
 
     def _come_to_this_loop(self) -> LoopGate:
-        if self._ticket is not None and self._ticket.sleeper is not None:
-            self._refuse_another()
         if self._gate is not None:
             self._gate.users.discard(self)
         port = Port()
-        gate = self._gate = self._owner.gate(self, port)
+        self._gate = self._owner.gate(self, port)
         self._ticket = port.ticket()
-        return gate
+        return self._gate  # type: ignore[no-any-return]  # a loop's, since it is for a port
 
     def commits(self) -> Commits[K, V]:
         """The same by whole commits: ``async for changes in stream.commits()`` yields lists of what matches in each."""
@@ -359,8 +359,7 @@ class SyncChangeStream(_Stream[K, V]):
                 "waiting for changes here would block the event loop that runs on this thread: use "
                 "`async for change in AsyncChronoMap.watch()`, or read the stream in a worker thread (anyio.to_thread.run_sync)"
             )
-        if self._ticket is not None:
-            self._refuse_another()
+        self._check_alone()
         if self._gate is None:
             self._gate = self._owner.gate(self, None)
         gate = self._gate
@@ -369,7 +368,6 @@ class SyncChangeStream(_Stream[K, V]):
             if self._enter(gate, bell):
                 bell.wait(min(timeout, threading.TIMEOUT_MAX))
         finally:
-            self._ticket = None
             self._leave(gate, bell)
 
     def caught_up(self, timeout: float | None = None) -> bool:

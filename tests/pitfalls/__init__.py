@@ -95,7 +95,7 @@ Each row: its number, what happened elsewhere, and the tests, some of which stan
 18  Contended native ``asyncio`` objects crash under trio (chronomap 2's ``asyncio.Lock``)
 
     - tests/pitfalls/test_threads_and_loops.py::test_contention_on_every_loop
-    - tests/pitfalls/test_threads_and_loops.py::test_only_one_module_knows_the_loops
+    - tests/pitfalls/test_threads_and_loops.py::test_only_ports_and_tickets_know_the_loops
 19  A long scan blocks the event loop (chronomap 2's snapshot: 178 ms at 50,000 keys)
 
     - tests/pitfalls/test_threads_and_loops.py::test_a_scan_lets_others_run

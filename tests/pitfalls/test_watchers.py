@@ -148,9 +148,9 @@ async def test_a_commit_just_before_the_watcher_sleeps() -> None:
     def slip_in(stream: Any) -> None:
         enter = stream._enter
 
-        def late(ticket: Any) -> Any:
+        def late(*arguments: Any) -> Any:
             bridge.put("k", 1)
-            return enter(ticket)
+            return enter(*arguments)
 
         stream._enter = late
 
