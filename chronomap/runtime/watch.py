@@ -113,13 +113,14 @@ class _Stream(Generic[K, V]):
 
     def _leave(self, gate: Gate, ticket: Any) -> None:
         """Take the ticket back."""
-        self._asleep = False
         gate.sleepers.pop(ticket, None)
         gate.others.pop(ticket, None)
-        self._cursor.awake()
+        if ticket is self._ticket:  # else the stream is read on another loop by now
+            self._asleep = False
+            self._cursor.awake()
 
     def _check_alone(self) -> None:
-        if self._asleep:
+        if self._asleep and self._gate.alive():
             raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
 
     def _fulfil(self) -> None:
@@ -195,16 +196,17 @@ class ChangeStream(_Stream[K, V]):
                     return found  # type: ignore[no-any-return]  # a cast is a call
             if (gate := self._gate) is None or self._asleep or "trio" in modules:
                 gate = self._here()
+            ticket = self._ticket
             try:
-                if self._enter(gate, self._ticket):
-                    await self._ticket
+                if self._enter(gate, ticket):
+                    await ticket
                     self._asleep = False
                     if cursor.watcher is not None:
                         cursor.awake()
                 else:
-                    self._leave(gate, self._ticket)
+                    self._leave(gate, ticket)
             except BaseException as error:
-                if not self._elsewhere(error):
+                if not self._elsewhere(gate, ticket, error):
                     raise
         raise self._end()
 
@@ -217,11 +219,11 @@ class ChangeStream(_Stream[K, V]):
         gate: LoopGate | None = self._gate
         return gate if gate is not None and gate.port.leads_here() else self._come_to_this_loop()
 
-    def _elsewhere(self, error: BaseException) -> bool:
+    def _elsewhere(self, gate: LoopGate, ticket: Any, error: BaseException) -> bool:
         """After a wait that failed: whether it did because this is another event loop, where the stream has come by now."""
-        gate = self._gate
-        self._leave(gate, self._ticket)
-        self._ticket = gate.port.ticket()  # whatever becomes of the other
+        self._leave(gate, ticket)
+        if ticket is self._ticket:
+            self._ticket = gate.port.ticket()  # nobody knows who may wake that one yet
         if not isinstance(error, RuntimeError) or gate.port.leads_here():
             return False
         self._come_to_this_loop()

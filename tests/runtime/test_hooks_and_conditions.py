@@ -193,7 +193,7 @@ def test_two_threads_in_one_stream_are_told() -> None:
     found: list[int | None] = []
     reader = threading.Thread(target=lambda: found.append(next(stream).value))
     reader.start()
-    while stream._ticket is None:
+    while not stream._asleep:
         threading.Event().wait(0.001)
     with pytest.raises(Exception, match="somebody else is waiting"):
         next(stream)

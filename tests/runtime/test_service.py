@@ -419,7 +419,7 @@ def test_a_loop_that_moves_to_another_thread(key: str | None) -> None:
     try:
         for number in range(20):
             found = asyncio.run_coroutine_threadsafe(read(), loop)
-            asyncio.run_coroutine_threadsafe(until(lambda: stream._ticket is not None), loop).result(LONG)
+            asyncio.run_coroutine_threadsafe(until(lambda: stream._asleep), loop).result(LONG)
             cm.bridge().put("k", number)
             assert found.result(LONG) == number
     finally:

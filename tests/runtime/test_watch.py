@@ -206,7 +206,7 @@ async def test_closing_ends_every_wait_at_once(by: str) -> None:
                 group.start_soon(read, stream)
             group.start_soon(anyio.to_thread.run_sync, lambda: anyio.run(read, far))
             group.start_soon(anyio.to_thread.run_sync, drain)
-            while far._ticket is None or plain._ticket is None:  # noqa: ASYNC110 - they are other loops' and threads'
+            while not (far._asleep and plain._asleep):  # noqa: ASYNC110 - they are other loops' and threads'
                 await anyio.sleep(0.001)
             if by == "map":
                 await cm.aclose()
@@ -332,7 +332,7 @@ async def test_a_stream_that_is_read_on_two_loops_at_once() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
-        await until(lambda: stream._ticket is not None)
+        await until(lambda: stream._asleep)
         await anyio.to_thread.run_sync(elsewhere)
         await cm.put("k", 1)
         with anyio.fail_after(LONG):
