@@ -286,7 +286,6 @@ class Cursor:
                 self._ready.append(Change(commit, 0))
         if len(keys) < SLICE:
             self._view = None
-            self._whole = self._unfiltered
             self.position = view.revision
             if not self._ready:
                 self._done = view.revision

@@ -128,7 +128,7 @@ class Feed:
         return changes
 
     def show(self, revision: int, newest: int) -> Change[Any, Any] | None:
-        """The only change of a commit; None if it has several, or is not retained.
+        """The only change of a commit; None if it has several or none, or is not retained.
 
         It can be found in ``lone`` for a while, and so can the next ones, up to the newest revision that is published.
         """
@@ -141,7 +141,7 @@ class Feed:
         begin = revision - floor - 1
         commit = commits[begin]
         if type(commit) is not tuple:
-            if size(commit) > 1:
+            if size(commit) != 1:  # none: of one of an erased key, from the journal
                 return None
             change: Change[Any, Any] = Change(as_commit(commit), 0)
         elif revision == newest:

@@ -189,3 +189,19 @@ def test_what_the_last_commit_brought_back_expires(tmp_path: Path, retained: int
             ("undo", 3, 15),
             ("expire", 4, 20),
         ]
+
+
+@pytest.mark.parametrize("selection", [{}, {"key": "b"}, {"prefix": "b"}, {"where": bool}, {"latest_only": True}])
+def test_a_stream_passes_commits_nothing_is_left_of(tmp_path: Path, selection: dict[str, Any]) -> None:
+    """The journal keeps their numbers, so they are in the feed, without a change."""
+    path = tmp_path / "map.chrono"
+    with ChronoMap[str, Any].open(path) as cm:
+        cm.put("a", 1)
+        cm.put_many({"a": 2})
+        cm.erase("a")
+        cm.put("b", 4)
+    with ChronoMap[str, Any].open(path) as cm, cm.watch(since=0, timeout=0, **selection) as stream:
+        seen = [(change.revision, change.kind, change.key) for change in stream]
+        assert seen[-1] == (4, "put", "b")
+        assert set(seen[:-1]) <= {(3, "erase", "a")}
+        assert stream.revision == 4
