@@ -211,7 +211,7 @@ class Chronicle(Holdings):
         timeline: Any = self.timelines.get(key)
         if timeline is None:
             previous = MISSING
-        elif timeline.timestamps[-1] > now or timeline.expiries is not None:
+        elif timeline.timestamps[-1] > now or (timeline.expiries is not None and type(timeline) is not Single):
             record = Record("put", key, value, self.held(key, now), now, NEVER)
             revision = self._apply(now, (record,), self._meta)
             self.writes += 1
@@ -231,6 +231,8 @@ class Chronicle(Holdings):
                 self.timelines[key] = Single(now, revision, value)
             else:
                 timeline.settled = UNSETTLED
+                if timeline.expiries is not None:  # a single version: now there are two
+                    timeline = self.timelines[key] = timeline.with_room()
                 timeline.values.append(value)
                 timeline.revisions.append(revision)
                 timeline.timestamps.append(now)
