@@ -28,12 +28,18 @@ MOST: Final = 256
 
 
 class Insert:
-    """Inserts rows of one table, as many as there are."""
+    """Inserts rows of one table, as many as there are.
 
-    def __init__(self, table: str, width: int) -> None:
-        row = f"({','.join('?' * width)})"
+    Args:
+        table: The table.
+        row: What a row of it is, with ``?`` for each value that is given.
+    """
+
+    def __init__(self, table: str, row: str) -> None:
+        self.width = row.count("?")
         sizes = [1 << power for power in reversed(range(MOST.bit_length()))]
-        self._statements = [(size * width, f"INSERT INTO {table} VALUES {','.join([row] * size)}") for size in sizes]  # noqa: S608
+        texts = [f"INSERT INTO {table} VALUES {','.join([f'({row})'] * size)}" for size in sizes]  # noqa: S608
+        self._statements = [(size * self.width, text) for size, text in zip(sizes, texts, strict=True)]
 
     def __call__(self, connection: Any, values: list[Any]) -> None:
         """Insert rows, whose values are given one row after the other."""
@@ -44,20 +50,15 @@ class Insert:
                 place += size
 
 
-RECORD: Final = 10
-"""Columns of ``records``."""
-
 OPTIONAL: Final = 3
-"""Those of them that are NULL in all of many records: ``exact``, ``expires_at`` and ``instant``."""
+"""Columns that are NULL in all of many records: ``exact``, ``expires_at`` and ``instant``."""
 
 PUT: Final = 5
 """Parts of a plain put in its short form."""
 
-HEADER: Final = 6
-"""Columns of ``commits``."""
-
-_insert_records: Final = Insert("records", RECORD)
-_insert_headers: Final = Insert("commits", HEADER)
+_insert_records: Final = Insert("records", "?,?,?,?,?,?,?,?,?,?")
+_insert_puts: Final = Insert("records", "?,?,'put',?,NULL,?,?,NULL,NULL,?")
+_insert_headers: Final = Insert("commits", "?,?,?,?,?,?")
 
 
 class Group:
@@ -75,6 +76,7 @@ class Group:
             ChronoMapTypeError, ChronoMapValueError: See ``Journal.check``.
         """
         self._revision = commits[-1][0]
+        self._insert = _insert_records
         self._values: list[Any] = []
         self._headers: list[Any] = []
         self.erased: list[tuple[bytes, int]] = []
@@ -90,7 +92,7 @@ class Group:
         texts, encoded = encoder.plain_columns(keys, values)
         numbers = self._numbers = range(state.id + 1, state.id + 1 + len(puts))
         checksums = _plain_checksums(numbers, revisions, texts, encoded, instants)
-        self._place(numbers, revisions, ["put"] * len(puts), texts, None, encoded, instants, None, None, checksums)
+        self._place(_insert_puts, numbers, revisions, texts, encoded, instants, checksums)
 
     def _take(self, commits: Sequence[Commit], encoder: Encoder, state: State) -> None:
         revisions, instants, parts, metas, _ = turned(commits, len(Commit._fields))
@@ -116,18 +118,20 @@ class Group:
         met = {*kinds}
         if met != {"put"} or None in encoded or columns.count(None) != OPTIONAL:
             self._checksums = [*map(record_checksum, *(repeat(None) if column is None else column for column in columns))]
+            self._place(_insert_records, *columns, self._checksums)
         else:
             self._checksums = _plain_checksums(self._numbers, revisions, texts, encoded, timestamps)
-        self._place(*columns, self._checksums)
+            self._place(_insert_puts, self._numbers, revisions, texts, encoded, timestamps, self._checksums)
         if "erase" in met:
             self.erased = [(texts[place], self._numbers[place]) for place, kind in enumerate(kinds) if kind == "erase"]
 
-    def _place(self, *columns: Sequence[Any] | None) -> None:
+    def _place(self, insert: Insert, *columns: Sequence[Any] | None) -> None:
         """Put the columns of the records in their places; None: NULL in all of them."""
-        self._values = [None] * (RECORD * len(self._numbers))
+        self._insert = insert
+        self._values = [None] * (insert.width * len(self._numbers))
         for place, column in enumerate(columns):
             if column is not None:
-                self._values[place::RECORD] = column
+                self._values[place :: insert.width] = column
 
     def _head(self, commits: Iterable[tuple[int, float, int, Meta]]) -> None:
         """Make the headers of those commits that are not just one record."""
@@ -141,13 +145,13 @@ class Group:
 
     def write(self, connection: Any, state: State) -> None:
         """Insert it, and note that in the state."""
-        _insert_records(connection, self._values)
+        self._insert(connection, self._values)
         if self._headers:
             _insert_headers(connection, self._headers)
         state.revision = self._revision
         state.id += len(self._numbers)
         state.records += len(self._numbers)
-        state.commits += len(self._headers) // HEADER
+        state.commits += len(self._headers) // _insert_headers.width
 
 
 def _spread(values: list[Any], sizes: list[int]) -> list[Any]:
