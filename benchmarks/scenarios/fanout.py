@@ -19,6 +19,9 @@ from benchmarks.frame import Meter, Wanted, scenario
 
 WATCHERS: Final = (1, 100, 1_000)
 BURST: Final = 100
+BURSTS: Final = 12
+"""At least so many bursts: now and then the writer lets others run in the middle of one, and then it is two."""
+
 RATE: Final = 30_000
 """Deliveries per second at which the time from put to receipt is taken: what all sides can keep up with."""
 
@@ -142,7 +145,7 @@ async def fanout_delay(meter: Meter) -> None:
     for watchers in WATCHERS:
         readers = meter.size(watchers)
         for mode, burst in (("steady", 1), ("bursts", BURST)):
-            bursts = max(3, meter.operations(15_000) // readers // burst)
+            bursts = max(BURSTS, meter.operations(15_000) // readers // burst)
             delays: list[int] = []
             async with wire(meter.side, readers) as wires:
                 tasks = [

@@ -111,6 +111,10 @@ class Cursor:
         self.watcher = selection.watcher()
         self._asleep = False
 
+    def end(self) -> None:
+        """Nobody wants any more: there is no short way from now on."""
+        self._unfiltered = self.short = False
+
     def begin_with(self, view: View) -> None:
         """First give out what a pinned view holds, then follow from there."""
         self._view = view

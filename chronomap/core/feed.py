@@ -27,8 +27,9 @@ SHOWN: Final = 256
 """So many lone changes are remembered: who is up to date looks at the newest, and more would be visited by the garbage
 collector again and again."""
 
-RUN: Final = 64
-"""So many changes are shown at once to a watcher who is behind, since it will want the next ones too."""
+RUN: Final = 20
+"""So many changes are shown at once to a watcher who is behind, since it will want the next ones too. It lets others run when
+it is given each 256th revision out of a run, which must not be the first of a run each time: this does not divide 256."""
 
 PER_TURN: Final = 2
 """Commits a turn may make, what fell due and its own; they stay, however large, for those who are told of them."""
@@ -136,8 +137,6 @@ class Feed:
         floor, commits = self._state
         if revision <= floor:
             return None
-        if len(lone) > SHOWN:
-            lone.clear()
         begin = revision - floor - 1
         commit = commits[begin]
         if type(commit) is not tuple:
@@ -149,9 +148,12 @@ class Feed:
         else:
             run = commits[begin : min(newest - floor, begin + RUN)]
             made: dict[int, Change[Any, Any]] = {plain[0]: change_of(plain) for plain in run if type(plain) is tuple}
+            if len(lone) > SHOWN:
+                lone.clear()
             lone.update(made)
             return made[revision]
         lone[revision] = change
+        lone.pop(revision - SHOWN, None)
         return change
 
     def cut_after(self, revision: int) -> None:

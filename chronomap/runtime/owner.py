@@ -479,6 +479,7 @@ class Owner:
         self._refusal = (error, message)
         self.closed = self.observed = True
         self.timelines = Unusable(error, message)
+        self.store.feed.lone = {}  # where streams look first
         self._empty_mailbox()
         for gate in self.gates:
             for ticket in [*gate.sleepers, *gate.others]:

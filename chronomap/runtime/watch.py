@@ -19,7 +19,7 @@ from chronomap.core.values import MISSING, hashable
 from chronomap.core.view import View
 from chronomap.errors import ChronoMapError, ChronoMapTypeError, ChronoMapValueError, ClosedError
 from chronomap.runtime.gates import Gate, LoopGate
-from chronomap.runtime.owner import Owner
+from chronomap.runtime.owner import BUDGET, Owner
 from chronomap.runtime.ports import Port, TaskBell, ThreadBell
 from chronomap.runtime.threads import in_thread
 
@@ -139,6 +139,7 @@ class _Stream(Generic[K, V]):
     def close(self) -> None:
         """End the stream, at once, also for whoever is waiting in it. Closing twice is fine."""
         self._closed = True
+        self._cursor.end()
         if self._asleep:
             self._gate.call(self._ticket)
         self._fulfil()
@@ -162,13 +163,10 @@ class ChangeStream(_Stream[K, V]):
     Read it with one task at a time. ``async for changes in stream.commits()`` gives whole commits instead.
     """
 
-    def __init__(self, owner: Owner, selection: Selection, since: int | None, initial: bool, pin: Callable[[], View]) -> None:
-        super().__init__(owner, selection, since, initial, pin)
-
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self, _read: Callable[[], Any] | None = None) -> Change[K, V]:  # noqa: C901
+    async def __anext__(self, _read: Callable[[], Any] | None = None) -> Change[K, V]:  # noqa: C901, PLR0912
         """The next change.
 
         Raises:
@@ -177,16 +175,25 @@ class ChangeStream(_Stream[K, V]):
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
         # All here, with whole commits read the same way: each call in between costs every delivery to every watcher.
-        owner, cursor = self._owner, self._cursor
+        # First what has been made already. That costs nothing of the budget, but at each 256th revision all of it. A closed
+        # stream has no short way, and a closed map nothing there.
+        cursor = self._cursor
+        if cursor.short and _read is None:
+            revision = cursor.position + 1
+            if (change := cursor.feed.lone.get(revision)) is not None:
+                if revision % BUDGET:
+                    cursor.position = revision
+                    return change
+                self._owner.budget = 0
+        owner = self._owner
         owner.budget -= 1
         if owner.budget < 0:
             await owner.breathe()
         while not (self._closed or owner.closed):
-            revision = cursor.position + 1
-            if cursor.short and (change := cursor.feed.lone.get(revision)) is not None and _read is None:
-                cursor.position = revision
-                return change
-            if not cursor.short or cursor.store.revision >= revision:
+            if not cursor.short or cursor.position < cursor.store.revision:
+                if cursor.short and _read is None and (change := cursor.feed.lone.get(cursor.position + 1)) is not None:
+                    cursor.position += 1
+                    return change
                 found = cursor.next() if _read is None else _read()
                 if found is PAUSE:
                     await owner.breathe()

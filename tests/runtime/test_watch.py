@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from waiting import LONG, until
@@ -26,6 +27,7 @@ from chronomap import (
 from chronomap.core import cursor
 from chronomap.core.feed import SLACK
 from chronomap.runtime.gates import FEW
+from chronomap.runtime.owner import BUDGET
 from chronomap.testing import ManualClock
 
 pytestmark = pytest.mark.usefixtures("maps")
@@ -214,6 +216,56 @@ async def test_closing_ends_every_wait_at_once(by: str) -> None:
                 for stream in [*streams, far, plain]:
                     stream.close()
     assert len(ended) == 5
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("by", ["stream", "map", "bridge"])
+@pytest.mark.parametrize("commits", [False, True])
+async def test_closing_ends_a_stream_that_is_behind(by: str, commits: bool) -> None:
+    """What it has not given out is given out no more, though it or another has had it made already."""
+    cm = AsyncChronoMap[str, int]()
+    bridge = cm.bridge()
+    streams = [cm.watch(), cm.watch()]
+    for number in range(20):
+        await cm.put("a", number)
+    readers: list[Any] = [stream.commits() if commits else stream for stream in streams]
+    for reader in readers:
+        assert await anext(reader)
+        assert await anext(reader)
+    if by == "stream":
+        for stream in streams:
+            stream.close()
+    else:
+        await (cm.aclose() if by == "map" else anyio.to_thread.run_sync(bridge.close))
+    for reader in readers:
+        with pytest.raises(StopAsyncIteration):
+            await anext(reader)
+
+
+@pytest.mark.anyio
+async def test_who_is_behind_lets_others_run() -> None:
+    """At each 256th revision, whether it is the first to be given a change or not."""
+    cm = AsyncChronoMap[str, int](feed_retention=10_000)
+    streams = [cm.watch(), cm.watch()]
+    for number in range(3_000):
+        await cm.put("a", number)
+    turns = 0
+    done = False
+
+    async def count() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(count)
+        await anyio.lowlevel.checkpoint()
+        for _ in range(3_000):
+            for stream in streams:
+                await anext(stream)
+        done = True
+    assert turns >= 3_000 // BUDGET * len(streams)
 
 
 @pytest.mark.anyio
