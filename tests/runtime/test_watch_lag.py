@@ -95,7 +95,7 @@ def test_only_who_missed_something_has_lagged(seed: random.Random, forgetting: b
                 spared += 1
                 assert found == [(one.revision, one.index) for one in own] or "latest_only" in watched
     assert spared and lagged
-    assert forgetting or unsure * 20 < spared
+    assert forgetting or unsure * 8 < spared  # 2 % as a rule, 6 % at most in 150 runs
 
 
 def test_what_was_erased_since_may_have_been_missed() -> None:
