@@ -26,4 +26,4 @@ def test_killed_at_a_random_moment(tmp_path: Path, seed: random.Random) -> None:
             lives.append(kill(ledger.path, seed, "open"))
         ledger.check(lives)
         print("commits", len(ledger.log))
-    assert ledger.path.parent.is_dir()
+    assert ledger.log

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import FaultySystem, Step, after_power_loss
+from faulty import FaultySystem, Step, outages
 from killing import latest_of
 from logs import plain
 
@@ -86,13 +85,7 @@ def lose_power(place: Path, durability: str, rng: random.Random, cuts: int) -> N
     place.mkdir()
     before, steps, log = recorded(place / "map.chrono", durability, rng)
     spot = place / "after" / "map.chrono"
-    for _ in range(cuts):
-        cut = rng.randrange(len(steps) + 1)
-        acknowledged = max((step.offset for step in steps[:cut] if step.what == "told"), default=0)
-        shutil.rmtree(spot.parent, ignore_errors=True)
-        spot.parent.mkdir()
-        for name, content in after_power_loss(steps[:cut], before, rng).items():
-            (spot.parent / name).write_bytes(content)
+    for cut, acknowledged in outages(steps, before, rng, cuts, spot.parent):
         verify(spot).insist()
         with SqliteJournal.open(spot) as journal:
             revision, since = journal.revision, journal.complete_since
@@ -118,4 +111,3 @@ def test_the_power_fails(tmp_path: Path, durability: str, seed: random.Random) -
     """With "full" nothing that was acknowledged is lost, with "normal" nothing in the middle; and the map goes on."""
     for round_ in range(max(1, CYCLES // 20)):
         lose_power(tmp_path / str(round_), durability, seed, 100 if CYCLES else 40)
-    assert (tmp_path / "0").is_dir()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,6 +113,23 @@ def after_power_loss(steps: list[Step], before: dict[str, bytes], rng: random.Ra
             elif fate < luck + 0.2 and step.what == "write":
                 _apply(disk, _torn(step, rng))
     return {name: bytes(content) for name, content in disk.items()}
+
+
+def outages(
+    steps: list[Step], before: dict[str, bytes], rng: random.Random, cuts: int, folder: Path
+) -> Iterator[tuple[int, int]]:
+    """Fail the power at so many of these steps, and put what is left into the folder each time.
+
+    Yields:
+        How many of the steps had been done, and the last revision told to the writers by then.
+    """
+    for _ in range(cuts):
+        cut = rng.randrange(len(steps) + 1)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name, content in after_power_loss(steps[:cut], before, rng).items():
+            (folder / name).write_bytes(content)
+        yield cut, max((step.offset for step in steps[:cut] if step.what == "told"), default=0)
 
 
 def _torn(step: Step, rng: random.Random) -> Step:
