@@ -154,7 +154,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
             else:
                 command = await owner.wait(operation, *arguments)
                 commits = command.commits
-                reply = command.result()
+                reply = command.outcome()
         except TypeError as error:
             if isinstance(error, ChronoMapError) or "unhashable" not in str(error):
                 raise
@@ -272,7 +272,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
                     command = await owner.wait(owner.put_now, key, value)
                     if command.commits:
                         await self._tell(command.commits)
-                    revision = command.result()
+                    revision = command.outcome()
                     if self._store.deadlines.next_due < owner.alarm_due:
                         owner.set_alarm()
                 except TypeError:

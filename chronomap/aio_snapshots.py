@@ -347,7 +347,7 @@ class AsyncSnapshotContext:
                 command = await self._face._owner.wait(self._face._store.undo_block, block.revisions, firm=True)
             if command.commits:
                 await self._face._tell(command.commits)
-            command.result()
+            command.outcome()
         except Exception as failure:  # noqa: BLE001 - most likely a ConflictError
             block.not_undone(failure, error)
         finally:

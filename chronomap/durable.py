@@ -222,7 +222,7 @@ class AsyncDurable(_Durable[K, V]):
 
     async def _care(self, work: Callable[..., Any], *arguments: Any) -> Any:
         operation, given = self._chore(work, *arguments)
-        return (await self._owner.wait(operation, *given)).result()
+        return (await self._owner.wait(operation, *given)).outcome()
 
 
 class Opened(Generic[M]):

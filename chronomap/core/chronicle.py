@@ -218,8 +218,8 @@ class Chronicle(Holdings):
             return revision
         elif (previous := timeline.values[-1]) is CANCELLED:
             previous = self.held(key, now)
-        feed = self.feed
-        revision = feed.head + 1
+        tail = self.feed.tail
+        revision = (tail[-1][0] if tail else self.feed.head) + 1
         if self._sure(key, value) and not self._meta:
             commit = self._open = (revision, now, key, value, previous)
         else:
@@ -238,7 +238,7 @@ class Chronicle(Holdings):
                 timeline.timestamps.append(now)
                 timeline.changed = revision
             self.instant = now
-            feed.tail.append(commit)
+            tail.append(commit)
         except BaseException:
             self._recover()
             raise

@@ -28,8 +28,7 @@ SHOWN: Final = 256
 collector again and again."""
 
 RUN: Final = 20
-"""So many changes are shown at once to a watcher who is behind, since it will want the next ones too. It lets others run when
-it is given each 256th revision out of a run, which must not be the first of a run each time: this does not divide 256."""
+"""So many changes are shown at once to a watcher who is behind, since it will want the next ones too."""
 
 PER_TURN: Final = 2
 """Commits a turn may make, what fell due and its own; they stay, however large, for those who are told of them."""

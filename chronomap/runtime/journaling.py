@@ -44,6 +44,7 @@ from chronomap.errors import (
 )
 from chronomap.runtime.owner import PATIENCE, TURNS, Command, Operation, Owner
 from chronomap.runtime.ports import CancelledError, Port, ThreadBell
+from chronomap.runtime.tickets import FutureTicket, TrioTicket
 
 log = logging.getLogger("chronomap")
 
@@ -100,28 +101,24 @@ class Journal(Protocol):
 
 
 class TaskCommand(Command):
-    """A command of a task, which is woken on its own loop together with all others of a group.
+    """A command of a task, which sleeps on the command itself and is woken together with all others of a group and loop.
 
-    A bell of its own for each would cost as much as carrying it out.
+    A bell or a ticket of its own for each would cost as much as carrying it out.
     """
-
-    ticket: Any = None
 
     def __init__(self, operation: Operation, arguments: tuple[Any, ...], port: Port) -> None:
         self.operation = operation
         self.arguments = arguments
         self.port = port
-
-    async def answered(self) -> None:
-        """Wait for the answer; it may have been given without anybody being told yet."""
-        if not self.done:
-            self.ticket = self.port.ticket()
-            await self.ticket
+        self._loop = port.native  # as a ticket has it
 
 
-def wake_all(commands: list[TaskCommand]) -> None:
-    """Wake the tasks of one loop; call it there."""
-    commands[0].port.wake([command.ticket for command in commands if command.ticket is not None])
+class FutureCommand(TaskCommand, FutureTicket):
+    """Such a command of a task of asyncio."""
+
+
+class TrioCommand(TaskCommand, TrioTicket):
+    """Such a command of a task of trio."""
 
 
 class JournalOwner(Owner):
@@ -200,23 +197,20 @@ class JournalOwner(Owner):
         if port is None or not port.leads_here():
             self._check_thread()
             port = self._port = Port()
-        command = TaskCommand(operation, arguments, port)
+        command = (FutureCommand if port.asyncio else TrioCommand)(operation, arguments, port)
         self._leave(command)
         try:
-            # `answered`, written out: this is the way of every write. The answer cannot come in between, for it comes by
-            # way of this loop.
-            command.ticket = port.ticket()
-            await command.ticket
+            await command
         except GeneratorExit:  # the task is being taken down: it cannot wait for anything any more
             command.abandoned = firm or not self.withdraw(command)
             raise
         except BaseException:
             if firm or not self.withdraw(command):
                 command.abandoned = not firm
-                while not command.done:
+                while not command.answered:
                     # On asyncio no scope keeps out `task.cancel()`, which may come again; the first is raised below.
                     with suppress(CancelledError), anyio.CancelScope(shield=True):
-                        await command.answered()
+                        await command
                 if command.commits:
                     self.tell(command.commits)
             raise
@@ -247,10 +241,10 @@ class JournalOwner(Owner):
             self.refuse_the_rest()
 
     def _answered(self, command: Command) -> bool:
-        if not command.done:
+        if not command.answered:
             self.help()
             self._refuse_at_exit()
-        return command.done
+        return command.answered
 
     def _abandon(self, command: Command, *, firm: bool = False) -> None:
         if firm or not self.withdraw(command):
@@ -324,7 +318,8 @@ class JournalOwner(Owner):
                 commands.append(command)
                 command.before = head
                 try:
-                    command.reply = command.after = head = gather(clock(), *command.arguments)
+                    key, value = command.arguments
+                    command.reply = command.after = head = gather(clock(), key, value)
                 except BaseException:  # noqa: BLE001 - it is told by the long way, where it happens again
                     self._carry_out(command, head)  # what fell due and was committed on the way is told with it
                     head = command.after
@@ -445,7 +440,7 @@ class JournalOwner(Owner):
             self._in_turn(self.store.settle_group)
         commands, self._group = self._group, []
         for command in commands:
-            if not command.done and not 0 <= command.after <= self.store.revision:
+            if not command.answered and not 0 <= command.after <= self.store.revision:
                 command.error = self._told_again(failure)
         self._answer(commands)  # all of them: those who have their answer may not have heard the bell
         self.help()
@@ -461,13 +456,13 @@ class JournalOwner(Owner):
         """Answer commands; those of one loop together, since waking a loop costs more than all the rest."""
         loops: dict[Port, list[TaskCommand]] = {}
         for command in commands:
-            command.done = True
+            command.answered = True
             if isinstance(command, TaskCommand):
                 loops.setdefault(command.port, []).append(command)
             else:
                 command.bell.ring()
         for port, answered in loops.items():
-            port.post(partial(wake_all, answered))
+            port.post(partial(port.wake, answered))
 
     # -- what is not in memory -----------------------------------------------------------------------------------------
 

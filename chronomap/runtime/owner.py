@@ -60,7 +60,7 @@ class Command:
     # What most commands never set stands here: one is made for every write that cannot be done on the spot.
     reply: Any = None
     error: BaseException | None = None
-    done = False
+    answered = False
     before = -1  # the newest revision before it was carried out
     after = -1  # and after
     erased = False  # it erased a key
@@ -75,10 +75,10 @@ class Command:
     def answer(self, reply: Any, error: BaseException | None) -> None:
         """Give the answer and wake the caller."""
         self.reply, self.error = reply, error
-        self.done = True
+        self.answered = True
         self.bell.ring()
 
-    def result(self) -> Any:
+    def outcome(self) -> Any:
         """The reply; raises if the command failed."""
         if self.error is not None:
             raise self.error
@@ -205,7 +205,7 @@ class Owner:
             if command.commits:
                 self.tell(command.commits)
         self.set_alarm()
-        return command.result()
+        return command.outcome()
 
     # -- calls from tasks ----------------------------------------------------------------------------------------------
 
@@ -236,11 +236,11 @@ class Owner:
 
     def _answered(self, command: Command) -> bool:
         self.help()
-        return command.done
+        return command.answered
 
     def _abandon(self, command: Command, *, firm: bool = False) -> None:
         """Withdraw a command; if a turn has taken it, see to it that the turn ends: it takes no longer."""
-        while not command.done and (firm or not self.withdraw(command)):
+        while not command.answered and (firm or not self.withdraw(command)):
             self.help()
             time.sleep(0)
 
@@ -263,7 +263,7 @@ class Owner:
             self.mailbox.remove(command)
         except (ValueError, IndexError):
             return False
-        command.done = True
+        command.answered = True
         return True
 
     def help(self) -> None:
@@ -350,10 +350,10 @@ class Owner:
         while self.taken:
             command = self.taken[0]
             try:
-                if not command.done:
+                if not command.answered:
                     self._run(command)
             except BaseException:  # this thread is being interrupted, not the caller's
-                if not command.done:
+                if not command.answered:
                     self._hand_back(command)
                 raise
             self.taken.clear()

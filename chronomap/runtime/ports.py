@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Callable, Coroutine, Iterable
@@ -10,7 +11,7 @@ from contextvars import Context
 from functools import partial
 from sys import modules
 from threading import get_ident
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -18,21 +19,26 @@ from chronomap.runtime.tickets import FutureTicket, TrioTicket, wake_all
 
 __all__ = ["Bell", "CancelledError", "Port", "TaskBell", "ThreadBell", "being_cancelled"]
 
+OLD: Final = sys.version_info < (3, 12)
+"""Up to Python 3.11 ``get_running_loop`` asks the system for the number of the process, and half of what it costs to wake a
+watcher is that. Asyncio's own loops say where they run; the attribute is private, but there it will not change any more."""
+
 
 class Port:
     """The event loop that made it, as seen from other threads.
 
     Attributes:
-        thread: Where the loop runs.
+        native: Asyncio's loop, or trio's token.
+        asyncio: Whether it is asyncio's.
         ticket: Makes a ticket, which a task of this loop sleeps on.
     """
 
     ticket: Callable[[], FutureTicket | TrioTicket]
 
     def __init__(self) -> None:
-        self._native, self._asyncio = running_loop()
-        self.ticket = partial(FutureTicket, self._native) if self._asyncio else TrioTicket
-        self.thread = get_ident()
+        self.native, self.asyncio = running_loop()
+        self.ticket = partial(FutureTicket, self.native) if self.asyncio else TrioTicket
+        self._says_where = OLD and hasattr(self.native, "_thread_id")
         self._context = Context()  # what runs here for others sees nobody's context variables
 
     @classmethod
@@ -47,29 +53,29 @@ class Port:
         """Whether this very loop is the one running on this thread."""
         try:
             # The first is for most who ask, and they ask at every durable write; a guest of this loop is no task of its.
-            if self._asyncio and ("trio" not in modules or current_task() is not None):
-                return get_running_loop() is self._native
-            return running_loop()[0] is self._native
+            if self.asyncio and ("trio" not in modules or current_task() is not None):
+                return self._runs_here()
+            return running_loop()[0] is self.native
         except RuntimeError:
             return False
 
     def running(self) -> bool:
         """Whether that loop is carrying out callbacks, as far as can be told from here."""
-        return self.alive() and (not self._asyncio or bool(self._native.is_running()))
+        return self.alive() and (not self.asyncio or bool(self.native.is_running()))
 
     def alive(self) -> bool:
         """Whether that loop still takes callbacks."""
-        if self._asyncio:
-            return not self._native.is_closed()
+        if self.asyncio:
+            return not self.native.is_closed()
         return self.post(lambda: None)
 
     def post(self, callback: Callable[[], object]) -> bool:
         """Run a callback on the loop soon; False if that loop has ended. Never blocks, never raises."""
         try:
-            if self._asyncio:
-                self._native.call_soon_threadsafe(callback)
+            if self.asyncio:
+                self.native.call_soon_threadsafe(callback)
             else:
-                self._native.run_sync_soon(callback)
+                self.native.run_sync_soon(callback)
         except RuntimeError:  # asyncio: "Event loop is closed"; trio.RunFinishedError is a RuntimeError too
             return False
         return True
@@ -79,7 +85,7 @@ class Port:
         if not self.awake():
             return self.post(callback)
         try:
-            self._native.call_soon(callback, context=self._context)
+            self.native.call_soon(callback, context=self._context)
         except RuntimeError:
             return False
         return True
@@ -90,11 +96,15 @@ class Port:
         Not so in a signal handler: it may have struck while the loop sleeps, which only ``post`` ends. And trio's tasks may
         not be woken by a handler at all.
         """
-        if not self._asyncio or get_ident() != self.thread:
-            return False
+        return self.asyncio and self._runs_here() and current_task(self.native) is not None
+
+    def _runs_here(self) -> bool:
+        """Whether this loop of asyncio is the one running on this thread."""
+        if self._says_where:
+            return self.native._thread_id == get_ident()  # type: ignore[no-any-return]  # a cast is a call
         try:
-            return get_running_loop() is self._native and current_task(self._native) is not None
-        except RuntimeError:  # it does not run, or on another thread now
+            return get_running_loop() is self.native
+        except RuntimeError:
             return False
 
     def wake(self, tickets: Iterable[Any]) -> None:
@@ -102,17 +112,17 @@ class Port:
 
         If the loop has ended, nobody is left to be woken.
         """
-        if self._asyncio:
+        if self.asyncio:
             with suppress(RuntimeError):  # "Event loop is closed"
-                wake_all(tickets, self._native)
+                wake_all(tickets, self.native)
             return
         for ticket in tickets:
             ticket.ring()
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Any:
         """Start a background task outside any task group; call it on the loop itself. The task ends with its loop."""
-        if self._asyncio:
-            return self._native.create_task(function(), name=name, context=Context())
+        if self.asyncio:
+            return self.native.create_task(function(), name=name, context=Context())
         import trio  # noqa: PLC0415 - only where trio is what runs
 
         return trio.lowlevel.spawn_system_task(function, name=name)

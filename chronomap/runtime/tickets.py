@@ -12,7 +12,7 @@ Do not: ring a ticket, or await it, anywhere but on its own loop.
 from __future__ import annotations
 
 from asyncio import current_task
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextvars import Context
 from typing import Any
 
@@ -28,20 +28,20 @@ class FutureTicket:
         rung: Whether it has been rung while nobody slept.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_loop", "rung", "sleeper")
+    sleeper: Callable[[Any], object] | None = None
+    rung = False
+    _asyncio_future_blocking = False
+    _context: Context
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._asyncio_future_blocking = False
-        self.sleeper: Callable[[Any], object] | None = None
-        self.rung = False
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, None, None]:
         if self.rung:
             self.rung = False
-            return iter(())
+            return iter(())  # type: ignore[return-value]  # nobody asks more of it than to be iterated
         self._asyncio_future_blocking = True
-        return iter((self,))
+        return iter((self,))  # type: ignore[return-value]
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> None:
         """A task begins to sleep."""
@@ -94,11 +94,8 @@ class TrioTicket:
         rung: Whether it has been rung while nobody slept.
     """
 
-    __slots__ = ("rung", "sleeper")
-
-    def __init__(self) -> None:
-        self.sleeper: Any = None
-        self.rung = False
+    sleeper: Any = None
+    rung = False
 
     def ring(self) -> None:
         """End the wait."""

@@ -175,31 +175,34 @@ class ChangeStream(_Stream[K, V]):
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
         # All here, with whole commits read the same way: each call in between costs every delivery to every watcher.
-        # First what has been made already. That costs nothing of the budget, but at each 256th revision all of it. A closed
-        # stream has no short way, and a closed map nothing there.
-        cursor = self._cursor
-        if cursor.short and _read is None:
-            revision = cursor.position + 1
-            if (change := cursor.feed.lone.get(revision)) is not None:
-                if revision % BUDGET:
+        cursor, owner = self._cursor, self._owner
+        rested = False  # others have had their turn during this call
+        while True:
+            if cursor.short and _read is None:
+                # What has been made already costs nothing of the budget, but at each 256th revision all of it. A closed
+                # stream has no short way, and a closed map nothing there.
+                revision = cursor.position + 1
+                if not rested and not revision % BUDGET:
+                    owner.budget = 0
+                elif (change := cursor.feed.lone.get(revision)) is not None:
                     cursor.position = revision
                     return change
-                self._owner.budget = 0
-        owner = self._owner
-        owner.budget -= 1
-        if owner.budget < 0:
-            await owner.breathe()
-        while not (self._closed or owner.closed):
+            if self._closed or owner.closed:
+                raise self._end()
+            if not rested:
+                rested = True
+                owner.budget -= 1
+                if owner.budget < 0:
+                    await owner.breathe()
+                    continue
             if not cursor.short or cursor.position < cursor.store.revision:
-                if cursor.short and _read is None and (change := cursor.feed.lone.get(cursor.position + 1)) is not None:
-                    cursor.position += 1
-                    return change
                 found = cursor.next() if _read is None else _read()
                 if found is PAUSE:
                     await owner.breathe()
                     continue
                 if found is not None:
-                    self._fulfil()
+                    if self._hopes:
+                        self._fulfil()
                     return found  # type: ignore[no-any-return]  # a cast is a call
             if (gate := self._gate) is None or self._asleep or "trio" in modules:
                 gate = self._here()
@@ -215,7 +218,6 @@ class ChangeStream(_Stream[K, V]):
             except BaseException as error:
                 if not self._elsewhere(gate, ticket, error):
                     raise
-        raise self._end()
 
     def _here(self) -> LoopGate:
         """The gate of the loop it is read on.

@@ -333,7 +333,7 @@ async def test_a_writer_that_breaks_down_before_it_rings() -> None:
         def breaks(commands: list[Command]) -> None:
             owner._answer = answer
             for command in commands:
-                command.done = True
+                command.answered = True
             raise MemoryError
 
         owner._answer = breaks
@@ -471,7 +471,7 @@ def test_two_loops_and_threads() -> None:
             async def some(n: int) -> None:
                 for m in range(10):
                     command: Command = await cm._owner.wait(cm._store.put_now, f"{name}{n}", m)
-                    revisions.append(command.result())
+                    revisions.append(command.outcome())
 
             async with anyio.create_task_group() as tasks:
                 for n in range(10):

@@ -57,7 +57,7 @@ class Side:
         self.journal.refuses = refused
         self.journal.release()
         for command in commands:
-            while not command.done:
+            while not command.answered:
                 assert command.bell.wait(LONG)  # type: ignore[attr-defined]
         self.journal.refuses = False
         return [outcome(command) for command in commands[1:]]
@@ -74,7 +74,7 @@ class Side:
         during = self.seen()
         self.journal.release()
         for command in commands:
-            while not command.done:
+            while not command.answered:
                 assert command.bell.wait(LONG)  # type: ignore[attr-defined]
         return before, during
 

@@ -85,6 +85,7 @@ async def test_the_next_group_gathers_while_one_is_written() -> None:
             for number in range(5):
                 tasks.start_soon(anyio.to_thread.run_sync, cm.bridge().put, f"t{number}", number)
             await until(lambda: len(cm._owner.mailbox) == 25)
+            await anyio.wait_all_tasks_blocked()  # it asks what each of them sleeps on
             assert (cm.revision, len(cm), await cm.get("first"), "first" in cm) == (1, 1, None, False)
             assert await cm.latest() == {"known": 1}
             assert (await cm.snapshot()).revision == 1

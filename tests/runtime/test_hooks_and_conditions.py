@@ -179,8 +179,8 @@ def test_an_interrupt_loses_nobodys_command(monkeypatch: pytest.MonkeyPatch) -> 
     assert (list(owner.taken), list(owner.mailbox)) == ([command], [])
     cm.put("other", 2)
     owner.help()
-    assert command.done
-    assert command.result() in (1, 2)
+    assert command.answered
+    assert command.outcome() in (1, 2)
     assert cm["k"] == 1
     assert not owner.taken
     cm._check()
