@@ -21,7 +21,7 @@ from chronomap.core.interest import Watcher
 from chronomap.core.records import NEVER, Commit, Record
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
-from chronomap.errors import LaggedError
+from chronomap.errors import ClosedError, LaggedError
 
 if TYPE_CHECKING:
     from chronomap.core.chronicle import Chronicle
@@ -245,7 +245,10 @@ class Cursor:
             return spared
         if not self._selection.resync:
             raise LaggedError(self.revision, floor)
-        view = self._pin()
+        try:
+            view = self._pin()
+        except ClosedError:
+            return None  # there will be no more
         self.begin_with(view)
         record = Record("resync", None, MISSING, MISSING, view.timestamp, NEVER)
         self._ready.appendleft(Change(Commit(view.revision, view.timestamp, (record,)), 0))
@@ -271,7 +274,7 @@ class Cursor:
         return iter(list(self.store.timelines) if key is MISSING else [key])
 
     def _missed(self, key: Any) -> bool:
-        """Whether changes of a key up to the goal may have been missed: exactly that, unless it was pruned or erased."""
+        """Whether changes of a key up to the goal may have been missed. See ``Series.touched`` for when nobody can be sure."""
         store, position = self.store, self.position
         if not self._selection.names(key) or (timeline := store.timelines.get(key)) is None:
             return False

@@ -54,13 +54,13 @@ class Interest:
 
     Attributes:
         waiting: Everybody who waits: as long as it is empty there is nothing to touch.
-        touched: Who has been touched and must be woken once the turn is over.
+        touched: Who has been touched, and by which revision, and must be woken once the turn is over.
         told: The newest revision all of whose keys have been touched.
     """
 
     def __init__(self) -> None:
         self.waiting: dict[Watcher, None] = {}
-        self.touched: deque[Watcher] = deque()
+        self.touched: deque[tuple[Watcher, int]] = deque()
         self.told = 0
         self._leaving: deque[Watcher] = deque()
         self._keys: dict[Any, Post] = {}
@@ -128,6 +128,8 @@ class Interest:
     def _end(self, post: Post, revision: int) -> None:
         for watcher in list(post.waiting):
             watcher.touched_at = revision  # before its wait ends: it may look at any moment
-            post.waiting.pop(watcher, None)
-            self.waiting.pop(watcher, None)
-            self.touched.append(watcher)
+            try:
+                post.waiting.pop(watcher, None)
+                self.waiting.pop(watcher, None)
+            finally:  # an interrupt must not leave it where nobody knows of it
+                self.touched.append((watcher, revision))

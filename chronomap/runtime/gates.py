@@ -66,8 +66,12 @@ class LoopGate:
                 ticket.ring()
             sleepers.clear()  # after that: if an interrupt strikes, they are woken twice rather than never
             return
-        self.ringing = True
-        self.port.soon(self._open)
+        try:
+            self.ringing = True
+            self.port.soon(self._open)
+        except BaseException:  # interrupted, perhaps before it rang: nobody would any more
+            self.port.soon(self._open)
+            raise
 
     def call(self, ticket: Any) -> None:
         """Wake one, at the loop's next turn."""
@@ -117,6 +121,8 @@ class ThreadGate:
         return True
 
 
-def on_this_loop(gate: Gate) -> bool:
-    """Whether it is the gate of the loop that runs here."""
-    return isinstance(gate, LoopGate) and gate.port.leads_here()
+def is_of(gate: Gate, port: Port | None) -> bool:
+    """Whether it is the gate of a port's loop, or of the threads if there is none. Asked on any thread."""
+    if port is None:
+        return isinstance(gate, ThreadGate)
+    return isinstance(gate, LoopGate) and gate.port.native is port.native

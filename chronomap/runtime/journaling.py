@@ -201,6 +201,8 @@ class JournalOwner(Owner):
         self._leave(command)
         try:
             await command
+            while not command.answered:  # it was woken by a cancellation that has been taken back
+                await command
         except GeneratorExit:  # the task is being taken down: it cannot wait for anything any more
             command.abandoned = firm or not self.withdraw(command)
             raise

@@ -22,6 +22,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from types import CodeType
 from typing import Any, Final, NoReturn
@@ -35,7 +36,7 @@ from chronomap.core.timeline import Timeline
 from chronomap.core.turns import only_reads
 from chronomap.errors import ChronoMapError, ClosedError, ForkedError, JournalError
 from chronomap.runtime.blocks import note
-from chronomap.runtime.gates import Gate, LoopGate, ThreadGate, on_this_loop
+from chronomap.runtime.gates import Gate, LoopGate, ThreadGate, is_of
 from chronomap.runtime.hooks import Hooks
 from chronomap.runtime.ports import Bell, Port, TaskBell, ThreadBell
 
@@ -390,11 +391,11 @@ class Owner:
                 gate.ring()
         touched = self.touched
         while touched:
-            try:
-                gate, ticket = touched.popleft().who
-            except IndexError:  # somebody else was quicker
-                return
-            gate.call(ticket)
+            for one in list(touched):  # left there until it has been called: an interrupt has it called twice, not never
+                gate, ticket = one[0].who
+                gate.call(ticket)
+                with suppress(ValueError):  # somebody else was quicker
+                    touched.remove(one)
 
     def announce(self, commits: Sequence[Commit]) -> None:
         """Note commits for the blocks around the caller and call the plain hooks; outside the turn, in its context."""
@@ -422,13 +423,16 @@ class Owner:
 
     def gate(self, stream: object, port: Port | None) -> Gate:
         """Where a stream sleeps that is read on an event loop, or (None) in a plain thread."""
-        found: Gate = self.call(self._gate, stream, port)
+        try:
+            found: Gate = self.call(self._gate, stream, port)
+        except ClosedError:
+            return ThreadGate() if port is None else LoopGate(port)  # where nobody will sleep: the stream finds that it ends
         return found
 
     @only_reads
     def _gate(self, _: float, stream: object, port: Port | None) -> Gate:
         for gate in self.gates:
-            if isinstance(gate, ThreadGate) if port is None else on_this_loop(gate):
+            if is_of(gate, port):
                 gate.users.add(stream)
                 return gate
         new: Gate = ThreadGate() if port is None else LoopGate(port)

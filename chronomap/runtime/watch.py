@@ -72,7 +72,7 @@ class _Stream(Generic[K, V]):
         self._owner = owner
         self._gate: Any = None  # where it sleeps
         self._ticket: Any = None  # and with what
-        self._asleep = False  # or about to be, or waking
+        self._asleep = False  # or about to be, or waking, or letting others run
         self._closed = False
         self._hopes: tuple[tuple[int, TaskBell | ThreadBell], ...] = ()  # who waits for it to catch up, with which revision
 
@@ -120,7 +120,7 @@ class _Stream(Generic[K, V]):
             self._cursor.awake()
 
     def _check_alone(self) -> None:
-        if self._asleep and self._gate.alive():
+        if self._asleep and (self._gate is None or self._gate.alive()):
             raise ChronoMapError("somebody else is waiting in this stream; make a stream for each with watch()")
 
     def _fulfil(self) -> None:
@@ -140,7 +140,7 @@ class _Stream(Generic[K, V]):
         """End the stream, at once, also for whoever is waiting in it. Closing twice is fine."""
         self._closed = True
         self._cursor.end()
-        if self._asleep:
+        if self._asleep and self._gate is not None:
             self._gate.call(self._ticket)
         self._fulfil()
         self._part()
@@ -193,12 +193,12 @@ class ChangeStream(_Stream[K, V]):
                 rested = True
                 owner.budget -= 1
                 if owner.budget < 0:
-                    await owner.breathe()
+                    await self._breathe()
                     continue
             if not cursor.short or cursor.position < cursor.store.revision:
                 found = cursor.next() if _read is None else _read()
                 if found is PAUSE:
-                    await owner.breathe()
+                    await self._breathe()
                     continue
                 if found is not None:
                     if self._hopes:
@@ -218,6 +218,15 @@ class ChangeStream(_Stream[K, V]):
             except BaseException as error:
                 if not self._elsewhere(gate, ticket, error):
                     raise
+
+    async def _breathe(self) -> None:
+        """Let others run; another reader is refused meanwhile."""
+        self._check_alone()
+        self._asleep = True
+        try:
+            await self._owner.breathe()
+        finally:
+            self._asleep = False
 
     def _here(self) -> LoopGate:
         """The gate of the loop it is read on.

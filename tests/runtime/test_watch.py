@@ -28,6 +28,7 @@ from chronomap.core import cursor
 from chronomap.core.feed import SLACK
 from chronomap.runtime.gates import FEW
 from chronomap.runtime.owner import BUDGET
+from chronomap.runtime.ports import Port
 from chronomap.testing import ManualClock
 
 pytestmark = pytest.mark.usefixtures("maps")
@@ -290,6 +291,99 @@ async def test_who_may_wait() -> None:
 
 
 @pytest.mark.anyio
+async def test_who_may_wait_while_the_first_lets_others_run() -> None:
+    """The second is refused too, also if the first has spent the budget and is not asleep."""
+    cm = AsyncChronoMap[str, int]()
+    stream = cm.watch()
+    found: list[int] = []
+
+    async def first() -> None:
+        cm._owner.budget = 0
+        found.append((await anext(stream)).revision)
+
+    async def second() -> None:
+        await until(lambda: stream._asleep)
+        with pytest.raises(ChronoMapError, match="somebody else"):
+            await anext(stream)
+        await cm.put("a", 1)
+
+    with anyio.fail_after(LONG):
+        async with anyio.create_task_group() as group:
+            group.start_soon(second)
+            group.start_soon(first)
+    assert found == [1]
+
+
+@pytest.mark.anyio
+async def test_the_gate_is_that_of_its_own_loop_whoever_runs_the_turn() -> None:
+    """A thread that carries out commands for others may have an event loop of its own."""
+    cm = AsyncChronoMap[str, int]()
+    stream, here, found = cm.watch(), Port(), list[Any]()
+
+    async def elsewhere() -> None:
+        found.extend((cm._owner._gate(0.0, stream, Port()), cm._owner._gate(0.0, stream, here)))
+
+    await anyio.to_thread.run_sync(anyio.run, elsewhere)
+    theirs, ours = found
+    assert ours is not theirs
+    assert ours.port.leads_here()
+    await cm.aclose()
+
+
+@pytest.mark.anyio
+@pytest.mark.memory_only
+@pytest.mark.parametrize("watched", [{}, {"key": "a"}, {"prefix": "a"}])
+async def test_a_writer_that_is_interrupted_while_it_wakes_a_watcher(watched: dict[str, str]) -> None:
+    """The watcher is woken with the next write at the latest."""
+    cm = AsyncChronoMap[str, int]()
+    bridge, stream = cm.bridge(), cm.watch(**watched)
+
+    def write() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+
+            def strike(*_: Any) -> None:
+                patch.undo()
+                raise KeyboardInterrupt
+
+            patch.setattr(Port, "soon", strike)
+            with pytest.raises(KeyboardInterrupt):
+                bridge.put("a", 1)
+        bridge.put("a", 2)
+
+    async def write_when_it_sleeps() -> None:
+        await until(lambda: stream._asleep)
+        await anyio.to_thread.run_sync(write)
+
+    async with anyio.create_task_group() as group, stream:
+        group.start_soon(write_when_it_sleeps)
+        with anyio.fail_after(LONG):
+            assert [(await anext(stream)).value for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("watched", [{}, {"key": "a"}, {"prefix": "a"}, {"latest_only": True}, {"on_lag": "resync"}])
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_filter_that_closes_the_map(watched: dict[str, Any], whole: bool) -> None:
+    """The stream ends, as if it had been asleep; on both faces."""
+    for synced in (False, True):
+        cm = AsyncChronoMap[str, int]()
+        await cm.put("a", 1)
+        bridge = cm.bridge()
+
+        def where(_: Any, bridge: Any = bridge) -> bool:
+            bridge.close()
+            return False
+
+        if synced:
+            threaded = bridge.watch(since=0, where=where, timeout=LONG, **watched)
+            assert await anyio.to_thread.run_sync(list, threaded.commits() if whole else threaded) == []
+        else:
+            stream = cm.watch(since=0, where=where, **watched)
+            assert [found async for found in (stream.commits() if whole else stream)] == []
+        await cm.aclose()
+
+
+@pytest.mark.anyio
 @pytest.mark.memory_only
 async def test_a_write_touches_one_of_many() -> None:
     """With 10,000 watchers of 10,000 keys a write ends the wait of one."""
@@ -300,7 +394,7 @@ async def test_a_write_touches_one_of_many() -> None:
         stream._cursor.watcher.who = (stream, None)
         interest.wait(stream._cursor.watcher)
     cm._store.put_now(cm._owner.now(), 77, 1)
-    assert [watcher.key for watcher in interest.touched] == [77]
+    assert [watcher.key for watcher, _ in interest.touched] == [77]
     interest.touched.clear()
 
 
