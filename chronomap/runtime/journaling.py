@@ -116,6 +116,11 @@ class TaskCommand(Command):
 class FutureCommand(TaskCommand, FutureTicket):
     """Such a command of a task of asyncio."""
 
+    # In place of the ticket's slots, which would have to be filled in.
+    sleeper = None
+    rung = False
+    _asyncio_future_blocking = False
+
 
 class TrioCommand(TaskCommand, TrioTicket):
     """Such a command of a task of trio."""

@@ -28,13 +28,13 @@ class FutureTicket:
         rung: Whether it has been rung while nobody slept.
     """
 
-    sleeper: Callable[[Any], object] | None = None
-    rung = False
-    _asyncio_future_blocking = False
-    _context: Context
+    __slots__ = ("_asyncio_future_blocking", "_context", "_loop", "rung", "sleeper")
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
+        self._asyncio_future_blocking = False
+        self.sleeper: Callable[[Any], object] | None = None
+        self.rung = False
 
     def __await__(self) -> Generator[Any, None, None]:
         if self.rung:

@@ -175,18 +175,19 @@ class ChangeStream(_Stream[K, V]):
         Cancellation: nothing is lost; the next call yields what this one would have.
         """
         # All here, with whole commits read the same way: each call in between costs every delivery to every watcher.
-        cursor, owner = self._cursor, self._owner
+        cursor = self._cursor
         rested = False  # others have had their turn during this call
         while True:
             if cursor.short and _read is None:
                 # What has been made already costs nothing of the budget, but at each 256th revision all of it. A closed
                 # stream has no short way, and a closed map nothing there.
                 revision = cursor.position + 1
-                if not rested and not revision % BUDGET:
-                    owner.budget = 0
-                elif (change := cursor.feed.lone.get(revision)) is not None:
+                if (change := cursor.feed.lone.get(revision)) is not None and (revision % BUDGET or rested):
                     cursor.position = revision
                     return change
+                if not revision % BUDGET and not rested:
+                    self._owner.budget = 0
+            owner = self._owner
             if self._closed or owner.closed:
                 raise self._end()
             if not rested:
