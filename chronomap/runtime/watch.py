@@ -101,7 +101,7 @@ class _Stream(Generic[K, V]):
         cursor = self._cursor
         if (watcher := cursor.watcher) is None:
             gate.sleepers[ticket] = None
-            asleep = cursor.position == cursor.store.revision if cursor.short else not cursor.behind
+            asleep = not cursor.behind
         else:
             watcher.who = (gate, ticket)
             gate.others[ticket] = None
@@ -209,7 +209,14 @@ class ChangeStream(_Stream[K, V]):
                 gate = self._here()
             ticket = self._ticket
             try:
-                if self._enter(gate, ticket):
+                if cursor.short and not self._hopes:  # `_enter`, for most who sleep
+                    self._asleep = True
+                    gate.sleepers[ticket] = None
+                    closed = self._closed or owner.closed  # type: ignore[redundant-expr]  # by another thread
+                    asleep = cursor.position == cursor.store.revision and not closed
+                else:
+                    asleep = self._enter(gate, ticket)
+                if asleep:
                     await ticket
                     self._asleep = False
                     if cursor.watcher is not None:

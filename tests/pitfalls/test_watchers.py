@@ -145,20 +145,20 @@ async def test_a_commit_just_before_the_watcher_sleeps() -> None:
     bridge = cm.bridge()
     task_stream, thread_stream = cm.watch(), bridge.watch(timeout=LONG)
 
-    def slip_in(stream: Any) -> None:
-        enter = stream._enter
+    def slip_in(stream: Any, step: str) -> None:
+        on_the_way = getattr(stream, step)
 
         def late(*arguments: Any) -> Any:
             bridge.put("k", 1)
-            return enter(*arguments)
+            return on_the_way(*arguments)
 
-        stream._enter = late
+        setattr(stream, step, late)
 
-    slip_in(task_stream)
+    slip_in(task_stream, "_here")
     with anyio.fail_after(LONG):
         assert (await anext(task_stream)).revision == 1
     assert next(thread_stream).revision == 1
-    slip_in(thread_stream)
+    slip_in(thread_stream, "_enter")
     assert (await anyio.to_thread.run_sync(next, thread_stream)).revision == 2
 
 
