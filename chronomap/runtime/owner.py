@@ -426,6 +426,8 @@ class Owner:
         try:
             found: Gate = self.call(self._gate, stream, port)
         except ClosedError:
+            if not self.closed:  # but Python is ending
+                raise
             return ThreadGate() if port is None else LoopGate(port)  # where nobody will sleep: the stream finds that it ends
         return found
 
