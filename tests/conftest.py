@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from on_a_journal import AsyncJournalMap, JournalMap, close_all
 
+from chronomap.core import timeline
+
 # No deadlines: how long an example takes says more about the machine than about the code. Not derandomised:
 # every run looks somewhere new, and a failure prints what repeats it.
 settings.register_profile(
@@ -67,9 +69,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def seed() -> random.Random:
-    """A source of randomness; what it prints, which pytest shows if the test fails, repeats it."""
+def seed(monkeypatch: pytest.MonkeyPatch) -> random.Random:
+    """A source of randomness; what it prints, which pytest shows if the test fails, repeats it.
+
+    It also decides how short the blocks are into which long histories are cut.
+    """
     given = os.environ.get("CHRONOMAP_SEED")
     number = int(given) if given else random.SystemRandom().getrandbits(32)
     print(f"CHRONOMAP_SEED={number}")
-    return random.Random(number)
+    source = random.Random(number)
+    monkeypatch.setattr(timeline, "BLOCK", source.choice([1, 2, 3, timeline.BLOCK]))
+    return source

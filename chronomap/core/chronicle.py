@@ -102,7 +102,7 @@ class Chronicle(Holdings):
         """Make room in all timelines for longer revisions. O(versions), once in the life of a map. May be repeated."""
         Series.code = WIDE
         for key, timeline in list(self.timelines.items()):
-            if isinstance(timeline, Series):
+            if not isinstance(timeline, Single):
                 self.timelines[key] = timeline.widened()
         self._narrow = False
 
@@ -385,7 +385,7 @@ class Chronicle(Holdings):
         """Leave nothing of an erased key but a tombstone, here, in the feed and in every snapshot."""
         empty = begun(now, now, revision, MISSING, NEVER)
         timeline = self.timelines[key]
-        stamps = zip(timeline.timestamps[timeline.start :], timeline.revisions[timeline.start :], strict=True)
+        stamps = timeline.stamps(timeline.start, timeline.size)
         self.ledger.forget(key, [stamp for stamp in stamps if stamp[1] != revision])
         self.timelines[key] = empty
         for view in self._pins:

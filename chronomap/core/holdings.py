@@ -7,7 +7,6 @@ published, and commands, who build on the ``head`` (see ``core/chronicle.py`` fo
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import nextafter
@@ -21,7 +20,7 @@ from chronomap.core.ledger import Ledger, Note
 from chronomap.core.recency import Recency
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry
 from chronomap.core.retention import Cut, Retention
-from chronomap.core.timeline import Pruned, Series, Timeline, begun
+from chronomap.core.timeline import Pruned, Series, Single, Timeline, begun
 from chronomap.core.values import MISSING
 from chronomap.core.view import View, compacted
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError, NotResidentError
@@ -202,27 +201,26 @@ class Holdings:
         if retention.max_age is None or timeline is None:
             return
         try:
-            outlived = timeline.locate(now, self.revision) > timeline.start
+            entry = timeline.find(now, self.revision)
         except Pruned:
             return
-        if outlived:
-            due = max(nextafter(timeline.timestamps[timeline.start] + retention.max_age, NEVER), nextafter(now, NEVER))
+        if entry is not None and entry[:2] != timeline.oldest:
+            due = max(nextafter(timeline.oldest[0] + retention.max_age, NEVER), nextafter(now, NEVER))
             if due < self._aging.get(key, NEVER):  # a version that came late is older than those promised before
                 self.deadlines.add(due, "age", key, 0.0, 0)
                 self._aging[key] = due
 
     def _prune(self, key: Any, now: float, keep_last: int | None, older_than: float | None) -> int:
         timeline = self.timelines.get(key)
-        if not isinstance(timeline, Series):
+        if timeline is None or isinstance(timeline, Single):
             return 0
         if timeline.partial:
             raise NotResidentError(key)
-        timestamps, before = timeline.timestamps, timeline.start
-        start = before
+        start = before = timeline.start
         if keep_last is not None:
-            start = max(start, len(timestamps) - keep_last)
+            start = max(start, timeline.size - keep_last)
         if older_than is not None:
-            start = max(start, bisect_left(timestamps, older_than))
+            start = max(start, timeline.index(older_than))
         if start == before:
             return 0
         try:
@@ -234,12 +232,11 @@ class Holdings:
             return 0
         for view in self._pins:
             view.kept.setdefault(key, timeline.frozen())
-        gone = zip(timestamps[before:start], timeline.revisions[before:start], strict=True)
-        self.pruned_to = max(self.pruned_to, self.ledger.forget(key, gone))
+        self.pruned_to = max(self.pruned_to, self.ledger.forget(key, timeline.stamps(before, start)))
         self._forget_recalled(key)
         kept = self.timelines[key] = timeline.prune(start)
         if self.gathers and kept.floor is not None:
-            self.cuts[key] = Cut(key, (kept.timestamps[kept.start], kept.revisions[kept.start]), kept.floor)
+            self.cuts[key] = Cut(key, kept.oldest, kept.floor)
         return start - before
 
     # -- what is not in memory -----------------------------------------------------------------------------------------
@@ -247,13 +244,13 @@ class Holdings:
     def _evict(self, key: Any, now: float) -> None:
         """Let go of older versions, which the journal has, when enough of them have gathered. Amortised O(1) a version."""
         timeline, resident = self.timelines.get(key), self.resident
-        if not isinstance(timeline, Series) or resident is None or len(timeline) < EVICT_FROM:
+        if timeline is None or isinstance(timeline, Single) or resident is None or len(timeline) < EVICT_FROM:
             return
-        start, size = timeline.start, len(timeline.timestamps)
+        start = timeline.start
         if resident.max_versions is not None:
-            start = max(start, size - resident.max_versions)
+            start = max(start, timeline.size - resident.max_versions)
         if (oldest := resident.oldest(now)) is not None:
-            start = max(start, bisect_left(timeline.timestamps, oldest))
+            start = max(start, timeline.index(oldest))
         try:
             start = min(start, timeline.locate(now, self.revision))
         except Pruned:
@@ -293,7 +290,7 @@ class Holdings:
         """
         timeline = Series()
         for timestamp, revision, value, expires_at in entries:
-            timeline = timeline.add(timestamp, revision, value, expires_at)
+            timeline.append(timestamp, revision, value, expires_at)
             if value is not CANCELLED:
                 ahead = newest is None or expires_at > self.instant or revision == newest
                 self._promise(key, timestamp, revision, expires_at if ahead else NEVER, self.instant)
@@ -311,7 +308,7 @@ class Holdings:
         self.timelines[key] = timeline
         if timeline.expiries is None and timeline.timestamps[-1] <= self.instant:
             return
-        for timestamp, revision, value, expires_at in map(timeline.entry, range(len(timeline))):
+        for timestamp, revision, value, expires_at in timeline:
             if value is not CANCELLED:
                 ahead = expires_at > self.instant or revision == newest
                 self._promise(key, timestamp, revision, expires_at if ahead else NEVER, self.instant)
@@ -332,15 +329,18 @@ class Holdings:
         self.feed = Feed(self.revision, self.feed.retained)
         for key in list(self.timelines):
             self._retain(key, self.instant)
-            timeline = self.timelines[key] = self._smallest(self.timelines[key])
+            timeline = self.timelines[key] = self._fitting(self.timelines[key])
             timeline.settle(self.instant, self.revision)
             self._place(key, timeline, self.instant)
 
-    def _smallest(self, timeline: Timeline) -> Timeline:
-        """The shape that takes less room."""
-        if len(timeline.timestamps) == 1 and timeline.expiries is None and timeline.floor is None:
-            entry = timeline.entry(0)
-            return begun(self.ledger.instant_of(entry.revision), *entry)
+    def _fitting(self, timeline: Timeline) -> Timeline:
+        """The same in the shape that suits it."""
+        if isinstance(timeline, Series):
+            if len(timeline) == timeline.size == 1 and timeline.expiries is None and timeline.floor is None:
+                entry = timeline.entry(0)
+                return begun(self.ledger.instant_of(entry.revision), *entry)
+            if not timeline.ordered:
+                return timeline.in_blocks()
         return timeline
 
     def feed_on(self, commits: Iterable[Commit]) -> None:

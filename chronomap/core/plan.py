@@ -38,7 +38,7 @@ def version(  # noqa: PLR0917 - one call per record, on the way of every write
     elif timestamp >= store.instant and timeline.settled is not UNSETTLED:
         previous = timeline.settled
     else:
-        if timeline.floor is not None and timestamp < timeline.timestamps[timeline.start]:
+        if timeline.floor is not None and timestamp < timeline.oldest[0]:
             raise compacted(key, timeline)
         previous = store.held(key, timestamp)
     record: Record = make(Record, (kind, key, value, previous, timestamp, expires_at))
@@ -106,10 +106,10 @@ def unite(store: Chronicle, key: Any, entry: Entry) -> Record | None:
     """Another map's version into our history; None if we have an equal one at its timestamp, or have pruned that."""
     timeline = store.timelines.get(key)
     if timeline is not None:
-        if timeline.floor is not None and entry.timestamp <= timeline.timestamps[timeline.start]:
+        if timeline.floor is not None and entry.timestamp <= timeline.oldest[0]:
             if timeline.partial:
                 raise compacted(key, timeline)
-            if entry.timestamp < timeline.timestamps[timeline.start]:
+            if entry.timestamp < timeline.oldest[0]:
                 return None
         there = timeline.standing(store.head, entry.timestamp, nextafter(entry.timestamp, -NEVER))
         if any(ours.equals(entry) for ours in there):

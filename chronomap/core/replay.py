@@ -159,7 +159,7 @@ class Completion:
         timeline = self._deep.get(key) or self._store.timelines.get(key)
         if timeline is None or self._older is None or not timeline.partial:
             return timeline
-        rest = self._older.versions(key, (timeline.timestamps[timeline.start], timeline.revisions[timeline.start]))
+        rest = self._older.versions(key, timeline.oldest)
         while True:
             try:
                 timeline.find(timestamp, revision)

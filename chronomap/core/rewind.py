@@ -69,7 +69,7 @@ def _written(store: Chronicle, revisions: set[int]) -> dict[int, list[tuple[Any,
     for key, timeline in store.timelines.items() if rest else ():
         if timeline.partial:
             raise compacted(key, timeline)
-        if not rest.isdisjoint(timeline.revisions):
+        if not rest.isdisjoint(timeline.known()):
             for entry in timeline.entries(store.head):
                 if entry.revision in rest:
                     written[entry.revision].append((key, store.ledger.kind_of(entry.revision, entry.value)))
@@ -119,7 +119,7 @@ def _later_by_history(store: Chronicle, first: dict[Any, int], own: set[int]) ->
         timeline = store.timelines[key]
         if timeline.partial:
             raise compacted(key, timeline)
-        kept = timeline.revisions[timeline.start :]
+        kept = list(timeline.known())
         for revision in kept:
             if revision > own_first and revision not in own and "expire" not in _kinds(store, key, revision):
                 yield key, revision

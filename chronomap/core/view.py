@@ -149,7 +149,7 @@ class View:
         """
         timeline = self.whole(key)
         if timeline is not None and timeline.floor is not None:
-            oldest, until = timeline.timestamps[timeline.start], self.timestamp if end is None else end
+            oldest, until = timeline.oldest[0], self.timestamp if end is None else end
             reaches = until >= timeline.floor[0] and self.revision >= timeline.floor[1]
             if reaches and (-NEVER < start < oldest or (end is not None and end < oldest)):
                 raise compacted(key, timeline)
@@ -222,7 +222,7 @@ def compacted(key: Any, timeline: Timeline) -> CompactedError | NotResidentError
     """The error for a read, or a put, in a pruned stretch of a key, or where it has to be fetched first."""
     if timeline.partial:
         return NotResidentError(key)
-    oldest = timeline.timestamps[timeline.start]
+    oldest = timeline.oldest[0]
     return CompactedError(
         f"the history of key {key!r} before timestamp {oldest} has been pruned; "
         f"what it held there, or as known at so old a revision, cannot be told any more",

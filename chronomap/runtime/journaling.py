@@ -369,9 +369,7 @@ class JournalOwner(Owner):
 
     def _older(self, key: Any) -> Iterator[Entry]:
         """The versions of a key that are not in memory, newest first."""
-        timeline = self.store.timelines[key]
-        before = timeline.timestamps[timeline.start], timeline.revisions[timeline.start]
-        for entry in self.journal.versions(key, before):
+        for entry in self.journal.versions(key, self.store.timelines[key].oldest):
             yield entry if self._share else entry._replace(value=owned(entry.value))
 
     @staticmethod

@@ -76,10 +76,7 @@ def deep(store: Store) -> dict[str, Any]:
     store.fold()
     return {
         "revisions": (store.revision, store.head),
-        "timelines": {
-            key: ([timeline.entry(i) for i in range(timeline.start, len(timeline.timestamps))], timeline.floor)
-            for key, timeline in store.timelines.items()
-        },
+        "timelines": {key: (list(timeline), timeline.floor) for key, timeline in store.timelines.items()},
         "changed": {key: timeline.changed for key, timeline in store.timelines.items()},
         "ledger": (list(store.ledger.instants), store.ledger.notes, store.ledger._left, store.ledger._activated),
         "feed": store.feed.since(store.feed.floor),

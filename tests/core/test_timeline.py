@@ -167,7 +167,7 @@ def test_pruning_never_lies(stamps: list[int], data: st.DataObject) -> None:
     timeline = build(*rows)
     for _ in range(2):
         if len(timeline) > 1:
-            timeline = timeline.prune(data.draw(st.integers(timeline.start + 1, len(timeline.timestamps) - 1)))
+            timeline = timeline.prune(data.draw(st.integers(timeline.start + 1, timeline.size - 1)))
             timeline._check()
     for timestamp in range(-1, 8):
         for revision in range(len(rows) + 1):

@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 import chronomap
+from chronomap.core import timeline
 from chronomap.core.records import FORGOTTEN
 from chronomap.core.replay import rebuilt
 from chronomap.core.values import release
@@ -169,6 +170,7 @@ class MapMachine(RuleBasedStateMachine):
         self.kept: list[SnapshotPair] = []
         self.requests: dict[str, tuple[Any, int]] = {}  # what was put under them, and the answer
         self.steps = 0
+        self.block = timeline.BLOCK
 
     def make_map(self, clock: Callable[[], float]) -> Any:
         """The map under test: anything with the sync face."""
@@ -186,6 +188,7 @@ class MapMachine(RuleBasedStateMachine):
             for pair in self.pairs:
                 pair.replay()
         finally:
+            timeline.BLOCK = self.block
             for pair in self.pairs:
                 pair.real.close()
 
@@ -249,6 +252,11 @@ class MapMachine(RuleBasedStateMachine):
             )
 
     # Writes -----------------------------------------------------------------------------------------------------
+
+    @initialize(block=st.sampled_from([timeline.BLOCK, 1, 2]))
+    def cut(self, block: int) -> None:
+        """Histories are cut into blocks when they are as short as this."""
+        timeline.BLOCK = block
 
     @initialize(several=st.lists(puts, max_size=8))
     def begin(self, several: list[tuple[Any, ...]]) -> None:
