@@ -253,6 +253,12 @@ class AsyncSnapshot(AsyncReads[K, V]):
         check_number(n, "n")
         return newest(await self._scan(self._view, lambda view, among: view.stamped(among)), n)
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
     async def fork(self) -> AsyncChronoMap[K, V]:
         """An independent map with the same history up to here, which can be written to. O(versions)."""
         plain = await self._read_in_thread(self._view, formats.dump)

@@ -1,16 +1,28 @@
 """Every error ChronoMap raises on purpose.
 
-A leaf also inherits the built-in it resembles, carries its data in attributes, and says what to do.
+A leaf also inherits the built-in it resembles, carries its data in attributes, and says what to do. All of them can be
+pickled, so that they come back from a pool of processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 
 class ChronoMapError(Exception):
     """Base of all errors of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)  # what a constructor takes is not what it hands on
+
+
+def _again(kind: type[ChronoMapError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> ChronoMapError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ChronoMapKeyError(ChronoMapError, KeyError):
@@ -59,6 +71,11 @@ class ConflictError(ChronoMapError):
     def version(self) -> Any:
         """The version in force when the write was refused, with a copy of its value; None: the key holds nothing."""
         return None if self._version is None else self._version()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        version = self.version
+        known = None if version is None else partial(deepcopy, version)
+        return _again, (type(self), self.args, self.__dict__ | {"_version": known})
 
 
 class CompactedError(ChronoMapError, LookupError):

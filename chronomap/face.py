@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, Generic, Literal, Self, TypeVar
+from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar
 
 from chronomap import formats
 from chronomap.core.feed import RETAINED_CHANGES
@@ -63,6 +63,10 @@ class Difference(tuple[Any, Any, Any]):  # noqa: SLOT001 - a tuple's subclass ca
         self.kind = "added" if other is MISSING else "removed" if own is MISSING else "changed"
         return self
 
+    def __getnewargs__(self) -> tuple[Any, Any, Any]:
+        key, other, own = self
+        return key, MISSING if self.kind == "added" else other, MISSING if self.kind == "removed" else own
+
 
 class Readable(Generic[K, V]):
     """The reads that need no waiting; a live map and its snapshots have them on both faces."""
@@ -99,6 +103,13 @@ class Readable(Generic[K, V]):
         return next(differences(self._pin(), other._pin()), None) is None
 
     __hash__ = None  # type: ignore[assignment]  # equal content may change, as with a dict
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise ChronoMapTypeError(
+            f"{type(self).__name__} objects cannot be copied or pickled, as they stand for a map that lives in this process: "
+            "snapshot().fork() makes an independent map; another process can load what save_pickle() wrote, or open the map's "
+            "file with read_only=True"
+        )
 
 
 class Face(Readable[K, V]):

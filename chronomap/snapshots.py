@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from chronomap import formats
 from chronomap.core.draft import Draft
@@ -152,6 +152,12 @@ class Snapshot(Reads[K, V]):
     def get_latest_keys(self, n: int) -> list[tuple[K, float, V]]:
         """The n keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(keys)."""
         return newest(self._view.stamped(), check_number(n, "n"))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
 
     def fork(self) -> ChronoMap[K, V]:
         """An independent map with the same history up to here, which can be written to. O(versions)."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from sys import modules
 from time import monotonic
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, NoReturn, Self, TypeVar
 
 from chronomap.core.change import Change
 from chronomap.core.cursor import PAUSE, Cursor, LatestCursor, Selection
@@ -75,6 +75,9 @@ class _Stream(Generic[K, V]):
         self._asleep = False  # or about to be, or waking, or letting others run
         self._closed = False
         self._hopes: tuple[tuple[int, TaskBell | ThreadBell], ...] = ()  # who waits for it to catch up, with which revision
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise ChronoMapTypeError("a change stream cannot be copied or pickled: pass on its revision, and watch(since=…) there")
 
     @property
     def revision(self) -> int:
