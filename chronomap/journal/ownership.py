@@ -71,6 +71,7 @@ class Ownership:
         self.path = str(path)
         self._note = path.with_name(path.name + SUFFIX)
         self._pid = os.getpid()
+        self._descriptor = -1  # until it is ours
         if _owned.get(self.path) == self._pid:
             raise JournalInUseError(
                 f"{self.path} is already open in this process (process {self._pid}); use that map, or close it first",
@@ -121,13 +122,18 @@ class Ownership:
 
     def release(self) -> None:
         """Let the next one have it. In a forked child: only forget it, since it is the parent's."""
-        if _owned.get(self.path) != self._pid:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0 or _owned.get(self.path, self._pid) != self._pid:
             return
-        del _owned[self.path]
+        _owned.pop(self.path, None)
         if os.getpid() == self._pid:
             with contextlib.suppress(OSError):
                 if sys.platform == "win32":
-                    os.ftruncate(self._descriptor, 0)
+                    os.ftruncate(descriptor, 0)
                 else:
                     self._note.unlink()
-        os.close(self._descriptor)
+        os.close(descriptor)
+
+    def __del__(self) -> None:
+        if os.getpid() == self._pid:  # an interrupt may have struck before anybody had it who would release it
+            self.release()

@@ -425,8 +425,10 @@ class SqliteJournal:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True) and self._pid == os.getpid():
-            warnings.warn(f"the journal {self.path} was not closed", ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(f"the journal {self.path} was not closed", ResourceWarning, source=self, stacklevel=2)
+            finally:
+                self.close()
 
 
 def _counter(found: list[int]) -> Callable[[Any, str, int], int]:

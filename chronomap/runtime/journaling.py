@@ -16,6 +16,7 @@ Chores (compaction, a backup) are done in steps between groups.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -25,6 +26,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
+from time import monotonic, sleep
 from typing import Any, Final, Protocol
 
 import anyio
@@ -149,6 +151,7 @@ class JournalOwner(Owner):
         self._group: list[Command] = []  # what is being carried out and has not been answered
         me = weakref.ref(self, lambda _: bell.ring())
         self._writer = threading.Thread(target=_write, args=(me, bell, journal), name="chronomap-journal", daemon=True)
+        _writers[self._writer] = me
         self._writer.start()
 
     # -- calls ---------------------------------------------------------------------------------------------------------
@@ -285,8 +288,8 @@ class JournalOwner(Owner):
     def ended(self, timeout: float | None = None) -> bool:
         """See ``Owner``. Neither the writer nor who is in a turn, and was struck by a handler there, can wait for that."""
         if threading.current_thread() is not self._writer and not self._is_owned():
-            self._writer.join(timeout)
-        return not self._writer.is_alive()
+            _wait_for(self._writer, timeout)
+        return self._writer not in _writers
 
     # -- the writer's thread -------------------------------------------------------------------------------------------
 
@@ -548,6 +551,32 @@ class JournalOwner(Owner):
             self._read_only(self.journal.failure or JournalError(f"pruning the journal failed: {error}"), error)
 
 
+_writers: Final[dict[threading.Thread, weakref.ref[JournalOwner]]] = {}
+"""Those that have not closed their journals yet."""
+
+os.register_at_fork(after_in_child=_writers.clear)
+
+
+def let_go() -> bool:
+    """Wait for the writers of maps that are closed, or that nobody has any more; False if there are none."""
+    left = [writer for writer, me in list(_writers.items()) if (owner := me()) is None or owner.closed]
+    for writer in left:
+        _wait_for(writer)
+    return bool(left)
+
+
+def _wait_for(writer: threading.Thread, timeout: float | None = None) -> None:
+    """Wait until a writer has closed its journal. At the very end of Python it stands still.
+
+    Up to Python 3.12 an interrupt during ``join`` has the thread pass for ended, whatever it is doing.
+    """
+    end = float("inf") if timeout is None else monotonic() + timeout
+    while writer in _writers and (left := end - monotonic()) > 0 and not sys.is_finalizing():
+        writer.join(min(left, PATIENCE))
+        if not writer.is_alive():
+            sleep(0.001)
+
+
 def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) -> None:
     """What the writer's thread does until its map is closed, or nobody has it any more."""
     nap: float | None = None
@@ -571,6 +600,7 @@ def _write(me: weakref.ref[JournalOwner], bell: ThreadBell, journal: Journal) ->
         journal.close()
     except Exception:
         log.exception("closing the journal failed; what was acknowledged is safe")
+    _writers.pop(threading.current_thread(), None)
     if owner is None:
         warnings.warn(
             "a durable map was not closed; use `with` or `async with`, or call close()", ResourceWarning, stacklevel=1

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from chronomap.core.feed import RETAINED_CHANGES
@@ -13,8 +14,8 @@ from chronomap.core.records import NEVER
 from chronomap.core.replay import Completion
 from chronomap.core.retention import Retention
 from chronomap.core.store import Store
-from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
-from chronomap.runtime.journaling import JournalOwner
+from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, JournalInUseError
+from chronomap.runtime.journaling import JournalOwner, let_go
 
 if TYPE_CHECKING:
     from chronomap.journal import Codec, Journal
@@ -81,7 +82,13 @@ class Opening:
 
         if self.read_only:
             return ReadingJournal.look(where, self.codec)
-        return SqliteJournal.open(where, durability=self.durability, codec=self.codec, create=self.create)
+        take = partial(SqliteJournal.open, where, durability=self.durability, codec=self.codec, create=self.create)
+        try:
+            return take()
+        except JournalInUseError as error:
+            if error.pid != os.getpid() or not let_go():
+                raise
+        return take()
 
     def _fill(self, store: Store, journal: Journal) -> None:
         now = (self.clock or time.time)()

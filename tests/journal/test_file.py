@@ -27,7 +27,7 @@ from chronomap.errors import (
     JournalOpenError,
 )
 from chronomap.journal import ExactCodec, SqliteJournal, UnsafePickleCodec, schema, sqlite
-from chronomap.journal.ownership import SUFFIX
+from chronomap.journal.ownership import SUFFIX, Ownership
 
 HOLD = """
 import sys
@@ -231,6 +231,17 @@ def test_a_forgotten_journal_warns(path: Path) -> None:
         journals.clear()
     with SqliteJournal.open(path) as again:
         assert again.revision == 1
+
+
+def test_ownership_that_nobody_got_is_given_back(path: Path) -> None:
+    """An interrupt may strike between the two: then no journal is there to release it. One that is held is not touched."""
+    Ownership(path)
+    held = Ownership(path)
+    with pytest.raises(JournalInUseError):
+        Ownership(path)
+    assert len(list(path.parent.iterdir())) == 1
+    held.release()
+    assert not list(path.parent.iterdir())
 
 
 # -- what is in the file -----------------------------------------------------------------------------------------------

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chronomap import AsyncChronoMap, ChronoMap, ChronoMapTypeError, JournalError, JournalOpenError, Retention, salvage, verify
+from chronomap import (
+    AsyncChronoMap,
+    ChronoMap,
+    ChronoMapTypeError,
+    JournalError,
+    JournalInUseError,
+    JournalOpenError,
+    Retention,
+    salvage,
+    verify,
+)
 from chronomap.core.change import PlainCommit
 from chronomap.journal import MemoryJournal, Shelf, SqliteJournal
 from chronomap.testing import ManualClock
@@ -205,3 +217,59 @@ def test_a_stream_passes_commits_nothing_is_left_of(tmp_path: Path, selection: d
         assert seen[-1] == (4, "put", "b")
         assert set(seen[:-1]) <= {(3, "erase", "a")}
         assert stream.revision == 4
+
+
+@pytest.mark.filterwarnings("ignore:a durable map was not closed:ResourceWarning")
+def test_a_map_that_was_dropped_can_be_opened_again(tmp_path: Path) -> None:
+    """Who forgot to close a map opens the file again at once: its writer is waited for. Not so one that is still there."""
+    for number in range(20):
+        cm = ChronoMap[str, int].open(tmp_path / "map")
+        assert cm.get("number", default=-1) == number - 1
+        cm["number"] = number
+        del cm
+    with ChronoMap[str, int].open(tmp_path / "map") as cm:
+        assert cm["number"] == 19
+        with pytest.raises(JournalInUseError, match="in this process"):
+            ChronoMap.open(tmp_path / "map")
+
+
+class Slow(MemoryJournal):
+    """A journal that takes until it is told to close."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self.go_on = threading.Event()
+
+    def close(self) -> None:
+        """Wait first."""
+        self.go_on.wait(10)
+        super().close()
+
+
+class Interrupt(Exception):
+    """What the signal raises."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no such signals")
+def test_an_interrupted_close_can_be_made_again() -> None:
+    """An interrupt while closing waits for the disk: the map has not ended by that, and who closes again waits for it."""
+
+    def strike(*_: object) -> None:
+        raise Interrupt
+
+    journal = Slow(Shelf())
+    cm = ChronoMap[str, int].open(journal)
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        for _ in range(2):
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(Interrupt):
+                cm.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not cm._owner.ended(0.01)
+    threading.Timer(0.02, journal.go_on.set).start()
+    cm.close()
+    assert journal.go_on.is_set()
+    assert cm._owner.ended(0)
