@@ -19,9 +19,8 @@ from chronomap.core.values import MISSING, release
 from chronomap.core.view import View, all_keys, differences
 from chronomap.durable import save_journal
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError, NotResidentError
-from chronomap.face import Difference, K, Readable, V, check_number, function, newest, prefix_text, several
+from chronomap.face import Difference, Frozen, K, Readable, V, check_number, function, newest, prefix_text, several
 from chronomap.runtime.blocks import Block
-from chronomap.runtime.owner import Owner
 from chronomap.runtime.threads import in_thread
 from chronomap.snapshots import Transaction
 
@@ -205,7 +204,7 @@ def _dump(view: View, compress: bool) -> dict[str, Any] | bytes:
     return formats.pack(plain, compress=True) if compress else plain
 
 
-class AsyncSnapshot(AsyncReads[K, V]):
+class AsyncSnapshot(Frozen[K, V], AsyncReads[K, V]):
     """The map as it was at one revision and one instant; it never changes, and costs nothing to keep.
 
     ``snap[key]``, ``in``, ``len`` and iteration work without ``await``: there is nothing to wait for.
@@ -213,26 +212,6 @@ class AsyncSnapshot(AsyncReads[K, V]):
     Attributes:
         revision: The newest revision it knows.
     """
-
-    def __init__(self, owner: Owner, view: View, make: Callable[..., AsyncChronoMap[K, V]]) -> None:
-        self._owner = owner
-        self._view = view
-        self._make = make  # a map from plain data
-        self.revision = view.revision
-
-    @property
-    def snapshot_time(self) -> float:
-        """The timestamp it reads at, in seconds since the epoch."""
-        return self._view.timestamp
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} revision={self.revision} timestamp={self.snapshot_time}>"
-
-    def _held(self, key: Any) -> Any:
-        return self._view.held(key)
-
-    def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
-        return self._view.elsewhere(None if timestamp is None else seconds(timestamp), revision)
 
     async def _view_for(self, timestamp: Timestamp | None = None) -> View:
         return self._pin(timestamp)
@@ -253,16 +232,11 @@ class AsyncSnapshot(AsyncReads[K, V]):
         check_number(n, "n")
         return newest(await self._scan(self._view, lambda view, among: view.stamped(among)), n)
 
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _: object) -> Self:
-        return self
-
     async def fork(self) -> AsyncChronoMap[K, V]:
         """An independent map with the same history up to here, which can be written to. O(versions)."""
         plain = await self._read_in_thread(self._view, formats.dump)
-        return self._make(plain, clock=self._owner.clock)
+        forked: AsyncChronoMap[K, V] = self._make(plain, clock=self._owner.clock)
+        return forked
 
 
 class AsyncTransaction(Breathing[K, V]):

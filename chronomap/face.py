@@ -112,6 +112,40 @@ class Readable(Generic[K, V]):
         )
 
 
+class Frozen(Readable[K, V]):
+    """What the snapshots of both faces are: a view of the map at one revision and one instant.
+
+    Attributes:
+        revision: The newest revision it knows.
+    """
+
+    def __init__(self, owner: Owner, view: View, make: Callable[..., Any]) -> None:
+        self._owner = owner
+        self._view = view
+        self._make = make  # a map from plain data
+        self.revision = view.revision
+
+    @property
+    def snapshot_time(self) -> float:
+        """The timestamp it reads at, in seconds since the epoch."""
+        return self._view.timestamp
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} revision={self.revision} timestamp={self.snapshot_time}>"
+
+    def _held(self, key: Any) -> Any:
+        return self._view.held(key)
+
+    def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
+        return self._view.elsewhere(None if timestamp is None else seconds(timestamp), revision)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+
 class Face(Readable[K, V]):
     """A live map: the owner, and the plain parts of its surface."""
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from chronomap import formats
 from chronomap.core.draft import Draft
 from chronomap.core.records import Version
 from chronomap.core.timestamps import Timestamp, seconds
 from chronomap.core.values import MISSING, hashable, release
-from chronomap.core.view import View, differences
+from chronomap.core.view import differences
 from chronomap.errors import ChronoMapError, ChronoMapKeyError, ChronoMapTypeError
-from chronomap.face import Difference, Face, K, Readable, V, check_number, function, newest, prefix_text, several
-from chronomap.runtime.owner import Owner
+from chronomap.face import Difference, Face, Frozen, K, Readable, V, check_number, function, newest, prefix_text, several
 
 if TYPE_CHECKING:
     from chronomap.sync import ChronoMap
@@ -109,32 +108,12 @@ class Reads(Readable[K, V]):
         return formats.pack(plain, compress=True) if compress else plain
 
 
-class Snapshot(Reads[K, V]):
+class Snapshot(Frozen[K, V], Reads[K, V]):
     """The map as it was at one revision and one instant; it never changes, and costs nothing to keep.
 
     Attributes:
         revision: The newest revision it knows.
     """
-
-    def __init__(self, owner: Owner, view: View, make: Callable[..., ChronoMap[K, V]]) -> None:
-        self._owner = owner
-        self._view = view
-        self._make = make  # a map from plain data
-        self.revision = view.revision
-
-    @property
-    def snapshot_time(self) -> float:
-        """The timestamp it reads at, in seconds since the epoch."""
-        return self._view.timestamp
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} revision={self.revision} timestamp={self.snapshot_time}>"
-
-    def _held(self, key: Any) -> Any:
-        return self._view.held(key)
-
-    def _pin(self, timestamp: Timestamp | None = None, revision: int | None = None) -> View:
-        return self._view.elsewhere(None if timestamp is None else seconds(timestamp), revision)
 
     def get(self, key: K, timestamp: Timestamp | None = None, default: Any = None, *, strict: bool = False) -> V | Any:
         """The value of a key in the snapshot, or the default; with ``strict`` a missing key raises."""
@@ -153,15 +132,10 @@ class Snapshot(Reads[K, V]):
         """The n keys with the newest timestamps, newest first: ``(key, timestamp, value)``. O(keys)."""
         return newest(self._view.stamped(), check_number(n, "n"))
 
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _: object) -> Self:
-        return self
-
     def fork(self) -> ChronoMap[K, V]:
         """An independent map with the same history up to here, which can be written to. O(versions)."""
-        return self._make(formats.dump(self._view), clock=self._owner.clock)
+        forked: ChronoMap[K, V] = self._make(formats.dump(self._view), clock=self._owner.clock)
+        return forked
 
 
 class Transaction(Readable[K, V]):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 from math import nextafter
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from chronomap.core.ledger import Ledger, Note
 from chronomap.core.recency import Recency
 from chronomap.core.records import CANCELLED, NEVER, Commit, Entry
 from chronomap.core.retention import Cut, Retention
-from chronomap.core.timeline import Pruned, Series, Single, Timeline, begun
+from chronomap.core.timeline import Pruned, Series, Single, Timeline, begun, sorted_up
 from chronomap.core.values import MISSING
 from chronomap.core.view import View, compacted
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError, FutureRevisionError, NotResidentError
@@ -296,7 +295,7 @@ class Holdings:
                 self._promise(key, timestamp, revision, expires_at if ahead else NEVER, self.instant)
         revisions = timeline.revisions
         timeline.changed = max(revisions)
-        timeline.ordered = all(one <= two for one, two in pairwise(revisions))
+        timeline.ordered = sorted_up(revisions)
         timeline.floor = floor
         self.timelines[key] = timeline
 
@@ -336,7 +335,7 @@ class Holdings:
     def _fitting(self, timeline: Timeline) -> Timeline:
         """The same in the shape that suits it."""
         if isinstance(timeline, Series):
-            if len(timeline) == timeline.size == 1 and timeline.expiries is None and timeline.floor is None:
+            if timeline.size == 1 and timeline.expiries is None and timeline.floor is None:
                 entry = timeline.entry(0)
                 return begun(self.ledger.instant_of(entry.revision), *entry)
             if not timeline.ordered:

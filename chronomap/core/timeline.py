@@ -52,6 +52,11 @@ BLOCK: Final = 512
 """Entries of a block of a chain, when it is cut off; at twice as many it is cut in two. Copying one takes 3 µs."""
 
 
+def sorted_up(numbers: Sequence[float]) -> bool:
+    """Whether no number is smaller than the one before it."""
+    return all(one <= two for one, two in pairwise(numbers))
+
+
 class Pruned(Exception):  # noqa: N818 - an answer ("not known any more"), turned into CompactedError one floor up
     """The versions that could have answered have been pruned."""
 
@@ -217,19 +222,27 @@ class Shape:
 
     def floor_without(self, start: int) -> tuple[float, int]:
         """The floor when the entries below an index have been pruned."""
-        timestamps, revisions = zip(*self.stamps(self.start, start), strict=True)
-        floor = timestamps[0], min(revisions)
-        return floor if self.floor is None else (min(self.floor[0], floor[0]), min(self.floor[1], floor[1]))
+        timestamp, revision = self.oldest[0], min(revision for _, revision in self.stamps(self.start, start))
+        return (timestamp, revision) if self.floor is None else (min(self.floor[0], timestamp), min(self.floor[1], revision))
 
     def extended(self, older: list[Entry], floor: tuple[float, int] | None) -> Series:
         """A timeline that has entries before its own, oldest first, and its true floor; of the same state."""
         whole = Series()
         for entry in chain(older, self):
             whole.append(*entry)
-        whole.ordered = all(one <= two for one, two in pairwise(whole.revisions))
+        whole.ordered = sorted_up(whole.revisions)
         whole.floor, whole.changed = floor, self.changed
         whole.settled, whole.since = self.settled, self.since
         return whole
+
+    def upto(self, revision: int) -> Series:
+        """A timeline that never heard of anything after a revision (to leave nothing of commits that came to nothing)."""
+        rest = Series()
+        for entry in self.entries(revision):
+            rest.append(*entry)
+        rest.ordered, rest.floor, rest.since = self.ordered, self.floor, self.since
+        rest.changed = max(rest.revisions, default=0)
+        return rest
 
     def _check(self) -> None:
         """Verify every invariant."""
@@ -291,10 +304,6 @@ class Single(Shape):
     def settle(self, _: float, __: int) -> None:
         """See ``Shape``."""
         self.settled = self.value
-
-    def upto(self, revision: int) -> Series:
-        """See ``Series``."""
-        return self.with_room().upto(revision)
 
 
 class Series(Shape):
@@ -371,7 +380,7 @@ class Series(Shape):
         blocks.append(self.piece(first, last))
         for block in blocks:
             block.floor = None
-            block.ordered = list(block.revisions) == sorted(block.revisions)
+            block.ordered = self.ordered or sorted_up(block.revisions)
         return blocks
 
     def with_room(self) -> Series:
@@ -409,15 +418,6 @@ class Series(Shape):
             return self
         rest = self.piece(start, len(self.timestamps))
         rest.settled = self.settled
-        return rest
-
-    def upto(self, revision: int) -> Series:
-        """A timeline that never heard of anything after a revision (to leave nothing of commits that came to nothing)."""
-        rest = self.piece(self.start, self.start)
-        for entry in self.entries(revision):
-            rest.append(*entry)
-        rest.ordered = self.ordered
-        rest.changed = max(rest.revisions, default=0)
         return rest
 
     def evict(self, start: int) -> Series:
@@ -512,11 +512,16 @@ class Chain(Shape):
 
     def entry(self, index: int) -> Entry:
         """See ``Shape``. O(blocks)."""
+        place, index = self._at(index)
+        return self.blocks[place].entry(index)
+
+    def _at(self, index: int) -> tuple[int, int]:
+        """The place of the block that an index falls into, and the index in it."""
         place = 0
         while index >= self.blocks[place].size:
             index -= self.blocks[place].size
             place += 1
-        return self.blocks[place].entry(index)
+        return place, index
 
     def find(self, timestamp: float, revision: int) -> Entry | None:
         """See ``Shape``."""
@@ -573,19 +578,12 @@ class Chain(Shape):
 
     def _rest(self, start: int) -> Series | Chain:
         """The same without the entries below an index."""
-        place = 0
-        while start >= self.blocks[place].size:
-            start -= self.blocks[place].size
-            place += 1
+        place, start = self._at(start)
         first = self.blocks[place].piece(start, self.blocks[place].size)
         blocks, least = [first, *self.blocks[place + 1 :]], [*_least([first]), *self.least[place + 1 :]]
         rest = first if len(blocks) == 1 else Chain(blocks, self.begins[place:], least, self)
         rest.settled, rest.since, rest.changed = self.settled, self.since, self.changed
         return rest
-
-    def upto(self, revision: int) -> Series:
-        """See ``Series``."""
-        return self.extended([], self.floor).upto(revision)
 
     def widened(self) -> Chain:
         """See ``Series``."""

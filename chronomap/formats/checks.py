@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
 from math import inf, isfinite
 from typing import Any, NamedTuple
 
@@ -65,8 +63,3 @@ def captured(value: Any, place: str) -> Any:
         return capture(value)
     except ChronoMapTypeError as error:
         raise ChronoMapTypeError(f"{place}: {error}") from error
-
-
-def sorted_up(numbers: Sequence[float]) -> bool:
-    """Whether no number is smaller than the one before it."""
-    return all(one <= two for one, two in pairwise(numbers))

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from chronomap.core.records import NEVER, Entry
+from chronomap.core.timeline import sorted_up
 from chronomap.core.values import same
 from chronomap.errors import ChronoMapValueError
-from chronomap.formats.checks import Contents, captured, number, of_type, sorted_up
+from chronomap.formats.checks import Contents, captured, number, of_type
 from chronomap.formats.plain import shown
 
 

@@ -10,10 +10,11 @@ from chronomap.core.ledger import TOLD, Note
 from chronomap.core.meta import checked
 from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.store import Store
+from chronomap.core.timeline import sorted_up
 from chronomap.core.values import MISSING
 from chronomap.errors import ChronoMapTypeError, ChronoMapValueError
 from chronomap.formats import legacy
-from chronomap.formats.checks import Contents, captured, number, of_type, sorted_up, whole
+from chronomap.formats.checks import Contents, captured, number, of_type, whole
 from chronomap.formats.dumping import FORMAT
 from chronomap.formats.plain import shown
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from chronomap.core.ledger import ORDINARY, Activation, Note
 from chronomap.core.meta import NOTHING, Meta
 from chronomap.core.records import CANCELLED, NEVER, Entry, Kind
 from chronomap.core.retention import Retention
-from chronomap.core.timeline import Series
+from chronomap.core.timeline import Series, sorted_up
 from chronomap.journal.protocol import Contents, Pruned
 
 
@@ -80,7 +80,7 @@ def timeline_of(entries: list[Entry], changed: int, cut: Pruned | None) -> Serie
     for entry in entries:
         add(timeline, entry)
     complete(timeline)
-    timeline.ordered = all(one <= two for one, two in pairwise(timeline.revisions))
+    timeline.ordered = sorted_up(timeline.revisions)
     timeline.changed = changed if cut is None else max(changed, cut.changed)
     timeline.floor = None if cut is None else cut.floor
     return timeline

@@ -151,8 +151,8 @@ class JournalOwner(Owner):
         self._group: list[Command] = []  # what is being carried out and has not been answered
         me = weakref.ref(self, lambda _: bell.ring())
         self._writer = threading.Thread(target=_write, args=(me, bell, journal), name="chronomap-journal", daemon=True)
-        _writers[self._writer] = me
         self._writer.start()
+        _writers[self._writer] = me  # only now: nobody can wait for a thread that has not begun
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 

@@ -86,12 +86,7 @@ def test_facts_cross(way: str) -> None:
         m.put_many({"a": [1], "b": 1})
         m.put("c", 1, ttl=5, meta={"author": "ann"})
         other.put_many({"b": None, "d": None})
-        facts: list[Any] = [
-            *m.watch(since=0, timeout=0),
-            *m.versions("a"),
-            *m.diff_detailed(other),
-            chronomap.Retention(max_age=3),
-        ]
+        facts: list[Any] = [*m.watch(since=0, timeout=0), *m.versions("a"), *m.diff_detailed(other)]
         assert [difference.kind for difference in m.diff_detailed(other)] == ["added", "changed", "added", "removed"]
     for fact in (*facts, chronomap.Retention(max_age=3)):
         found = WAYS[way](fact)
