@@ -419,8 +419,8 @@ def function(given: F, what: str) -> F:
 
 
 def several(keys: Iterable[K]) -> list[K]:
-    """Some keys as a list; one text is refused, for it would be taken apart."""
-    if isinstance(keys, str | bytes):
+    """Some keys as a list; one text is refused, for it would be taken apart, and so is what is no iterable."""
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
         raise ChronoMapTypeError(
             f"several keys are a list or another iterable of them, got {type(keys).__name__}; of one: [key]"
         )

@@ -223,6 +223,8 @@ async def test_slips_get_an_answer() -> None:
         ("max_age must be a number", lambda _: Retention(max_age="1 day")),  # type: ignore[arg-type]
         ("several keys", lambda m: m.delete_many("abc")),
         ("several keys", lambda m: m.aggregate(sum, "abc")),
+        ("several keys.*got int", lambda m: m.delete_many(5)),
+        ("several keys.*got int", lambda m: m.aggregate(sum, 5)),
         ("func is a function", lambda m: m.aggregate(None)),
         ("a predicate is a function", lambda m: m.query(None)),
         ("a predicate is a function", lambda m: m.count(5)),
