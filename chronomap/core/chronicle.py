@@ -37,6 +37,9 @@ from chronomap.core.turns import only_reads
 from chronomap.core.values import MISSING
 from chronomap.core.view import View
 
+FIRST: Final = frozenset((0,))
+"""The places of a commit's only record."""
+
 FOLD_EVERY: Final = 1024
 """Plain puts after which the indexes catch up, so that nobody who looks waits for more."""
 
@@ -82,9 +85,18 @@ class Chronicle(Holdings):
 
     def fold(self) -> None:
         """Let the ledger and the recency of keys catch up with the plain puts. O(commits behind). May be repeated."""
-        behind = self.feed.newest(self.revision - len(self.ledger))
-        if not behind:
+        instants = self.ledger.instants
+        if not (number := self.revision - len(instants)):
             return
+        if number == 1 and type(last := self.feed.tail[-1]) is not tuple:  # as after each commit that is no plain put
+            instants.append(last[1])
+        else:
+            self._fold(self.feed.newest(number))
+        if self._narrow and self.revision >= WIDE_FROM:
+            self._widen()
+        self.feed.trim()
+
+    def _fold(self, behind: list[PlainCommit]) -> None:
         instants = [commit[1] for commit in behind]
         if not self.gathers:  # there `_finish` does the rest
             while behind and type(behind[-1]) is not tuple:  # at the end: whatever is not a plain put has this done at once
@@ -94,9 +106,6 @@ class Chronicle(Holdings):
                 self.recency.arrive([commit[2] for commit in behind], last[1], last[0])
             self.plain_puts += len(behind)
         self.ledger.instants.extend(instants)
-        if self._narrow and self.revision >= WIDE_FROM:
-            self._widen()
-        self.feed.trim()
 
     def _widen(self) -> None:
         """Make room in all timelines for longer revisions. O(versions), once in the life of a map. May be repeated."""
@@ -113,6 +122,8 @@ class Chronicle(Holdings):
         return self._apply(now, records, self._meta) if records else self.head
 
     def _apply(self, now: float, records: tuple[Record, ...], meta: Meta) -> int:
+        if len(records) == 1 and not self.elaborate and (appended := self._append(now, records, meta)):
+            return appended
         if self._admit is not None:
             self._admit(records)
         revision = self.head + 1
@@ -144,6 +155,51 @@ class Chronicle(Holdings):
             else:
                 self.revision = revision
                 self._finish([commit])
+        except BaseException:
+            self._recover()
+            raise
+        self._open = None
+        return revision
+
+    def _append(self, now: float, records: tuple[Record], meta: Meta) -> int:
+        """``_apply`` and ``_finish`` of a record that comes last in its timeline and is not dated ahead; 0 if it is no such.
+
+        Written out as ``put_now`` is, since most commands come to that: ttls, deletes, updates, measurements in their order.
+        """
+        kind, key, value, _, timestamp, expires_at = records[0]
+        timeline: Any = self.timelines.get(key)
+        last = timestamp <= now and (timeline is None or timeline.timestamps[-1] <= timestamp)
+        if not last or value is CANCELLED or kind in {"activate", "erase"}:
+            return 0
+        revision = self.revision + 1
+        commit = self._open = make(Commit, (revision, now, records, meta, NOBODY if timestamp == now else FIRST))
+        try:
+            if timeline is None:
+                timeline = self.timelines[key] = begun(now, timestamp, revision, value, expires_at)
+            else:
+                timeline.settled = UNSETTLED
+                timeline = self.timelines[key] = timeline.add(timestamp, revision, value, expires_at)
+                timeline.changed = revision
+            if meta or kind not in ORDINARY:
+                self._write_down(commit)
+            self.instant = now
+            self.feed.tail.append(commit)
+            self.revision = revision
+            self.fold()
+            timeline.since = revision
+            if expires_at == NEVER:
+                timeline.settled = value
+            else:
+                self.deadlines.add(expires_at, "expire", key, timestamp, revision)
+                self.deadlines.sweep(self._stands)
+            if value is MISSING or expires_at <= now:
+                self.recency.remove(key)
+            elif timestamp == now:
+                self.recency.arrive([key], now, revision)
+            else:
+                self.recency.place(key, timestamp, revision)
+            if self.interest.waiting:
+                self.interest.touch(revision, (key,))
         except BaseException:
             self._recover()
             raise

@@ -51,6 +51,13 @@ class Instants:
     def __iter__(self) -> Iterator[float]:
         return map(self.__getitem__, range(len(self)))
 
+    def append(self, instant: float) -> None:
+        """Add one. Amortised O(1)."""
+        rest = self._state[2]
+        rest.append(instant)
+        if len(rest) >= 2 * BLOCK:
+            self.extend([])
+
     def extend(self, instants: list[float]) -> None:
         """Add some. Amortised O(1) each."""
         blocks, packed, rest = self._state

@@ -37,6 +37,8 @@ def version(  # noqa: PLR0917 - one call per record, on the way of every write
         previous = MISSING
     elif timestamp >= store.instant and timeline.settled is not UNSETTLED:
         previous = timeline.settled
+    elif timeline.timestamps[-1] <= timestamp and (held := timeline.values[-1]) is not CANCELLED:
+        previous = held if timeline.expiries is None or timestamp < timeline.expiries[-1] else MISSING
     else:
         if timeline.floor is not None and timestamp < timeline.oldest[0]:
             raise compacted(key, timeline)

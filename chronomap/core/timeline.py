@@ -288,9 +288,8 @@ class Single(Shape):
 
     def with_room(self) -> Series:
         """The same in arrays, to which a version that does not expire may be appended."""
-        series = Series()
-        series.append(*self.entry(0))
-        series.changed = series.since = self.changed
+        series = Series((self.timestamp,), (self.since,), (self.value,))
+        series.changed = series.since = self.since
         return series
 
     def add(self, timestamp: float, revision: int, value: Any, expires_at: float) -> Series | Chain:
@@ -317,10 +316,10 @@ class Series(Shape):
 
     __slots__ = ("changed", "expiries", "floor", "ordered", "revisions", "start", "timestamps", "values")
 
-    def __init__(self) -> None:
-        self.timestamps: array[float] = array("d")
-        self.revisions: array[int] = array(self.code)
-        self.values: list[Any] = []
+    def __init__(self, timestamps: Iterable[float] = (), revisions: Iterable[int] = (), values: Iterable[Any] = ()) -> None:
+        self.timestamps: array[float] = array("d", timestamps)
+        self.revisions: array[int] = array(self.code, revisions)
+        self.values: list[Any] = [*values]
         self.expiries: array[float] | None = None  # made when the first version that expires arrives
         self.ordered = True
         self.start = 0
