@@ -148,7 +148,8 @@ def transaction(store: Chronicle, now: float, writes: list[tuple[Any, ...]]) -> 
 def _delete_own(store: Chronicle, own: dict[float, Record], key: Any, now: float, timestamp: Timestamp | None) -> None:
     """Add a delete to what a transaction has planned for a key, after whose writes it comes."""
     when = now if timestamp is None else seconds(timestamp)
-    ends = timestamp is None and _planned(store, own, key, now)
+    ended = own.get(now)
+    ends = timestamp is None and (_planned(store, own, key, now) or (ended is not None and ended.kind == "delete"))
     for at in [at for at in own if at == when or at > max(now, when)]:
         del own[at]
     records = delete(store, key, now, timestamp)

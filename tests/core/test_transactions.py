@@ -1,5 +1,10 @@
 """What a transaction writes, where its own writes meet."""
 
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
 import pytest
 
 from chronomap import ChronoMap
@@ -47,3 +52,43 @@ def test_a_delete_of_nothing_ends_nothing() -> None:
         tx.put("a", 1, timestamp=90)
         assert tx.get("a") == 1
     assert cm.get("a") == 1
+
+
+STEPS: dict[str, tuple[Any, ...]] = {
+    "put": ("put", None),
+    "past": ("put", 90.0),
+    "older": ("put", 80.0),
+    "ahead": ("put", 110.0),
+    "delete": ("delete", None),
+    "delete in the past": ("delete", 85.0),
+    "delete ahead": ("delete", 105.0),
+}
+
+
+def write(to: Any, step: str, number: int) -> None:
+    """One write of a block, or of a map."""
+    verb, timestamp = STEPS[step]
+    if verb == "put":
+        to.put("a", number, timestamp)
+    else:
+        to.delete("a", timestamp)
+
+
+@pytest.mark.parametrize("before", [(), ("put",), ("past", "ahead"), ("put", "delete"), ("older", "delete in the past")])
+def test_every_few_writes_are_as_one_by_one(before: tuple[str, ...]) -> None:
+    """Whatever four writes there are in a block, the key holds what it would if the calls were made one by one."""
+    for steps in product(STEPS, repeat=4):
+        clock = ManualClock(100.0)
+        cm, single = ChronoMap[str, int](clock=clock), ChronoMap[str, int](clock=clock)
+        for number, step in enumerate(before):
+            write(cm, step, number)
+            write(single, step, number)
+        clock.advance(1.0)
+        with cm.transaction() as tx:
+            for number, step in enumerate(steps, 10):
+                write(tx, step, number)
+                write(single, step, number)
+            seen = tx.get("a")
+        assert seen == cm.get("a") == single.get("a"), steps
+        for when in (75.0, 82.0, 87.0, 92.0, 100.5, 101.0, 103.0, 107.0, 112.0):
+            assert cm.get("a", when) == single.get("a", when), (steps, when)
