@@ -68,8 +68,8 @@ class Reads(Readable[K, V]):
 
     def iter_history(self, key: K) -> Iterator[tuple[float, V]]:
         """The same, one at a time."""
-        view = self._pin()
-        return ((entry.timestamp, release(entry.value)) for entry in view.standing(key))
+        timestamps, values = self._pin().columns(key)
+        return zip(timestamps, map(release, values), strict=True)
 
     def get_range(self, key: K, start_ts: Timestamp | None = None, end_ts: Timestamp | None = None) -> list[tuple[float, V]]:
         """The part of ``history`` with ``start_ts <= timestamp <= end_ts`` (both inclusive; default: all, until now).

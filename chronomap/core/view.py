@@ -7,7 +7,8 @@ under it, so before the store prunes a key it hands every pinned view the timeli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from chronomap.core.records import CANCELLED, NEVER, Entry, Version
@@ -130,16 +131,20 @@ class View:
 
     # -- one key's history ---------------------------------------------------------------------------------------------
 
-    def standing(self, key: Any, start: float = -NEVER, end: float | None = None) -> list[Entry]:
-        """The value entries with ``start <= timestamp <= end`` (default: the view's), oldest first."""
+    def columns(self, key: Any, start: float = -NEVER, end: float | None = None) -> tuple[Sequence[float], Sequence[Any]]:
+        """The timestamps and the kept values of what was held with ``start <= timestamp <= end`` (default: the view's)."""
         if (timeline := self.whole(key)) is None:
-            return []
+            return (), ()
         until = self.timestamp if end is None else end
-        return [
-            entry
-            for entry in timeline.standing(self.revision, until)
-            if entry.timestamp >= start and entry.value is not MISSING
-        ]
+        columns = timeline.columns(self.revision, start, until)
+        kinds = set() if columns is None else set(map(type, columns[1]))
+        if columns is None or type(CANCELLED) in kinds:
+            found = [entry for entry in timeline.standing(self.revision, until) if entry.timestamp >= start]
+            columns = [entry.timestamp for entry in found], [entry.value for entry in found]
+        elif type(MISSING) not in kinds:  # as in most histories
+            return columns
+        held = [value is not MISSING for value in columns[1]]
+        return [*compress(columns[0], held)], [*compress(columns[1], held)]
 
     def history(self, key: Any, start: float = -NEVER, end: float | None = None) -> list[tuple[float, Any]]:
         """``[(timestamp, value), …]`` of the same.
@@ -153,7 +158,8 @@ class View:
             reaches = until >= timeline.floor[0] and self.revision >= timeline.floor[1]
             if reaches and (-NEVER < start < oldest or (end is not None and end < oldest)):
                 raise compacted(key, timeline)
-        return [(entry.timestamp, release(entry.value)) for entry in self.standing(key, start, end)]
+        timestamps, values = self.columns(key, start, end)
+        return [*zip(timestamps, values if IMMUTABLE.issuperset(map(type, values)) else map(release, values), strict=True)]
 
     def versions(self, key: Any, *, scheduled: bool = False) -> list[Version[Any, Any]]:
         """Everything that was ever written of the key, as far as this view knows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def answers(timeline: Timeline) -> list[Any]:
     return found
 
 
+def check_columns(timeline: Timeline) -> None:
+    """They are the same as its entries, wherever they begin and end; and they are there if all are known."""
+    for known, start, until in product(range(14), range(-1, 8, 2), range(-1, 8)):
+        columns = timeline.columns(known, start, until)
+        if columns is None:
+            assert known < max(timeline.known())
+            continue
+        entries = [entry for entry in timeline.entries(known, until) if entry.timestamp >= start]
+        assert [*columns[0]] == [entry.timestamp for entry in entries]
+        assert [*columns[1]] == [entry.value for entry in entries]
+
+
 def settled(timeline: Timeline) -> Any:
     """What holds at 5, if that needs no clock to tell."""
     timeline.settled = timelines.UNSETTLED
@@ -92,6 +105,8 @@ def test_it_reads_as_four_arrays(told: list[Row], size: int, data: st.DataObject
     assert isinstance(whole, Series)
     whole.ordered = whole.ordered and not isinstance(timeline, Chain)  # it may have been cut for a late version only
     assert answers(timeline) == answers(whole)
+    check_columns(timeline)
+    check_columns(whole)
     assert settled(timeline) is settled(whole)
     assert answers(timeline.frozen()) == answers(whole.frozen())
     assert list(timeline.upto(5)) == list(whole.upto(5))
@@ -124,6 +139,7 @@ def test_it_forgets_as_four_arrays(told: list[Row], size: int, data: st.DataObje
         timeline._check()
         whole.ordered = timeline.ordered
         assert answers(timeline) == answers(whole)
+        check_columns(timeline)
     assert answers(frozen) == before
 
 
