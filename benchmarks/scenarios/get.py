@@ -102,6 +102,37 @@ def get(meter: Meter) -> None:
                 )
 
 
+@scenario("history", sides=("ours", "peer", "dict of lists"))
+def history(meter: Meter) -> None:
+    """The history of one key as a list, and a range of half of it: what an audit page or a chart shows."""
+    for length in (1, 1_000):
+        versions = meter.size(length)
+        with opened(meter.side) as store:
+            stamps = [mark[0] for mark in filled(store.put, versions)]
+            start, end = stamps[len(stamps) // 4], stamps[-1 - len(stamps) // 4]
+            if meter.side == "dict of lists":
+                kept = store.behind["key"]
+                calls = kept.copy, partial(between, kept, start, end)
+            else:
+                calls = partial(store.behind.history, "key"), partial(store.behind.get_range, "key", start, end)
+            everything = calls[0]()
+            assert [value for _, value in everything] == [*range(versions)]
+            assert calls[1]() == [row for row in everything if start <= row[0] <= end]
+            named = f"{length:,} version{'s' * (length > 1)}"
+            for case, call in zip((named, f"{named}, a range"), calls, strict=True):
+
+                def work(count: int, call: Callable[[], Any] = call) -> None:
+                    for _ in repeat(None, count):
+                        call()
+
+                meter.time(case, work, operations=2_000)
+
+
+def between(kept: list[tuple[float, Any]], start: float, end: float) -> list[tuple[float, Any]]:
+    """The part of a sorted list with timestamps from start to end."""
+    return kept[bisect.bisect_left(kept, (start,)) : bisect.bisect_right(kept, (end, math.inf))]
+
+
 @scenario(
     "get-async",
     sides=("ours", "peer", "aiocache"),

@@ -37,6 +37,38 @@ def put(meter: Meter) -> None:
         assert store.get(keys[last % len(keys)]) == last
 
 
+@scenario("put-with", sides=("ours", "peer", "dict of lists", "cachetools.TTLCache"))
+def put_with(meter: Meter) -> None:
+    """One put with a ttl, as of a session, and one with a timestamp, later than those before: measurements in their order."""
+    keys = KEYS[: meter.size(len(KEYS))]
+    with opened(meter.side) as store:
+        put = store.put if meter.side == "cachetools.TTLCache" else getattr(store.behind, "put", None)
+        if put is not None:
+            options = {} if meter.side == "cachetools.TTLCache" else {"ttl": 3_600.0}
+
+            def sessions(count: int) -> None:
+                for number, key in enumerate(around(keys, count)):
+                    put(key, number, **options)
+
+            sessions(len(keys))
+            meter.time("a ttl", sessions, operations=20_000)
+            assert store.get(keys[0]) is not None
+    if meter.side == "cachetools.TTLCache":
+        return
+    with opened(meter.side) as store:
+        start = time.time() - 1_000_000
+        dated: Callable[[str, int, float], Any] = getattr(
+            store.behind, "put", lambda key, value, when: store.behind[key].append((when, value))
+        )
+
+        def measurements(count: int) -> None:
+            for number, key in enumerate(around(keys, count)):
+                dated(key, number, start + number)
+
+        meter.time("a timestamp, in order", measurements, operations=20_000)
+        assert store.get(keys[0]) is not None
+
+
 @scenario("put-late", sides=("ours", "peer", "dict of lists"))
 def put_late(meter: Meter) -> None:
     """One put dated somewhere in the past of a key with a history: measurements that arrive late, corrections."""

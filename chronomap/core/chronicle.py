@@ -119,11 +119,12 @@ class Chronicle(Holdings):
 
     def _commit(self, now: float, records: tuple[Record, ...]) -> int:
         """Apply a command's records under one new revision and return it; without records there is nothing to commit."""
-        return self._apply(now, records, self._meta) if records else self.head
+        if not records:
+            return self.head
+        short = len(records) == 1 and not self.elaborate
+        return (short and self._append(now, records, self._meta)) or self._apply(now, records, self._meta)
 
     def _apply(self, now: float, records: tuple[Record, ...], meta: Meta) -> int:
-        if len(records) == 1 and not self.elaborate and (appended := self._append(now, records, meta)):
-            return appended
         if self._admit is not None:
             self._admit(records)
         revision = self.head + 1
@@ -161,7 +162,7 @@ class Chronicle(Holdings):
         self._open = None
         return revision
 
-    def _append(self, now: float, records: tuple[Record], meta: Meta) -> int:
+    def _append(self, now: float, records: tuple[Record, ...], meta: Meta) -> int:
         """``_apply`` and ``_finish`` of a record that comes last in its timeline and is not dated ahead; 0 if it is no such.
 
         Written out as ``put_now`` is, since most commands come to that: ttls, deletes, updates, measurements in their order.

@@ -90,7 +90,7 @@ def unschedule(  # noqa: PLR0917
 ) -> list[Record]:
     """Cancellations of what is scheduled later than a timestamp, or at exactly one."""
     timeline = store.timelines.get(key)
-    if timeline is None or timeline.timestamps[-1] <= now:
+    if timeline is None or timeline.settled is not UNSETTLED or timeline.timestamps[-1] <= now:
         return []
     ahead = dict.fromkeys(entry.timestamp for entry in timeline.standing(store.head, after=after))
     return [Record(kind, key, CANCELLED, store.held(key, when), when, NEVER) for when in ahead if only in (None, when)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
+from itertools import chain
 from typing import Any, Final
 
 from chronomap.core import plan, rewind
@@ -202,7 +203,7 @@ class Store(Chronicle):
         self._delete(now, [plan.delete(self, key, now, None, "clear") for key in self.timelines])
 
     def _delete(self, now: float, plans: list[list[Record]]) -> int:
-        self._commit(now, tuple(record for records in plans for record in records))
+        self._commit(now, tuple(plans[0] if len(plans) == 1 else chain.from_iterable(plans)))
         deleted = 0
         for records in plans:
             for record in records:
