@@ -121,7 +121,7 @@ class Chronicle(Holdings):
         """Apply a command's records under one new revision and return it; without records there is nothing to commit."""
         if not records:
             return self.head
-        short = len(records) == 1 and not self.elaborate
+        short = len(records) == 1 and self.retention is None
         return (short and self._append(now, records, self._meta)) or self._apply(now, records, self._meta)
 
     def _apply(self, now: float, records: tuple[Record, ...], meta: Meta) -> int:
@@ -163,7 +163,7 @@ class Chronicle(Holdings):
         return revision
 
     def _append(self, now: float, records: tuple[Record, ...], meta: Meta) -> int:
-        """``_apply`` and ``_finish`` of a record that comes last in its timeline and is not dated ahead; 0 if it is no such.
+        """``_apply`` of a record that comes last in its timeline and is not dated ahead; 0, and nothing done, if it is no such.
 
         Written out as ``put_now`` is, since most commands come to that: ttls, deletes, updates, measurements in their order.
         """
@@ -172,7 +172,9 @@ class Chronicle(Holdings):
         last = timestamp <= now and (timeline is None or timeline.timestamps[-1] <= timestamp)
         if not last or value is CANCELLED or kind in {"activate", "erase"}:
             return 0
-        revision = self.revision + 1
+        if self._admit is not None:
+            self._admit(records)
+        revision = self.head + 1
         commit = self._open = make(Commit, (revision, now, records, meta, NOBODY if timestamp == now else FIRST))
         try:
             if timeline is None:
@@ -185,27 +187,36 @@ class Chronicle(Holdings):
                 self._write_down(commit)
             self.instant = now
             self.feed.tail.append(commit)
-            self.revision = revision
-            self.fold()
-            timeline.since = revision
-            if expires_at == NEVER:
-                timeline.settled = value
-            else:
+            if not self.gathers:
+                self._show(revision, records[0], timeline)
+            elif expires_at != NEVER:
                 self.deadlines.add(expires_at, "expire", key, timestamp, revision)
-                self.deadlines.sweep(self._stands)
-            if value is MISSING or expires_at <= now:
-                self.recency.remove(key)
-            elif timestamp == now:
-                self.recency.arrive([key], now, revision)
-            else:
-                self.recency.place(key, timestamp, revision)
-            if self.interest.waiting:
-                self.interest.touch(revision, (key,))
         except BaseException:
             self._recover()
             raise
         self._open = None
         return revision
+
+    def _show(self, revision: int, record: Record, timeline: Timeline) -> None:
+        """Publish a commit of one record, which decides what its key holds now, and bring the indexes up to date with it."""
+        _, key, value, _, timestamp, expires_at = record
+        self.revision = revision
+        self.fold()
+        timeline.since = revision
+        if expires_at == NEVER:
+            timeline.settled = value
+        else:
+            self.deadlines.add(expires_at, "expire", key, timestamp, revision)
+            self.deadlines.sweep(self._stands)
+        now = self.instant
+        if value is MISSING or expires_at <= now:
+            self.recency.remove(key)
+        elif timestamp == now:
+            self.recency.arrive([key], now, revision)
+        else:
+            self.recency.place(key, timestamp, revision)
+        if self.interest.waiting:
+            self.interest.touch(revision, (key,))
 
     def gather(self, admit: Callable[[Iterable[Record]], None], sure: Callable[[Any, Any], bool] | None = None) -> None:
         """From now on only apply commits, if they are admitted, and leave it to somebody else to publish them.
@@ -398,7 +409,8 @@ class Chronicle(Holdings):
             revision, instant, records, _, _ = commit
             if simple and len(records) == 1:
                 kind, key, _, _, timestamp, expires_at = records[0]
-                if kind == "put" and timestamp == instant and expires_at == NEVER:
+                promised = expires_at == NEVER or (self.gathers and expires_at > last.instant)
+                if kind == "put" and timestamp == instant and promised:
                     self.timelines[key].settle(last.instant, last.revision)
                     arrived.append(key)
                     if self.interest.waiting:
