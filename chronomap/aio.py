@@ -264,29 +264,28 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
         if type(value) not in IMMUTABLE:
             value = self._capture(value)
         revision: int
-        plain = timestamp is None and ttl is None and if_revision is None and not if_absent and not if_changed
+        plain = timestamp is None and if_revision is None and not if_absent and not if_changed
         if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
             owner = self._owner
-            if self._store.gathers:  # it waits for the disk, so it need not yield before
-                try:
-                    command = await owner.wait(owner.put_now, key, value)
+            try:
+                if self._store.gathers:  # it waits for the disk, so it need not yield before
+                    given = (owner.put_now, key, value) if ttl is None else (owner.put, key, value, None, ttl)
+                    command = await owner.wait(*given)
                     if command.commits:
                         await self._tell(command.commits)
                     revision = command.outcome()
                     if self._store.deadlines.next_due < owner.alarm_due:
                         owner.set_alarm()
-                except TypeError:
-                    hashable(key)
-                    raise
-            else:
-                owner.budget -= 1
-                if owner.budget < 0:
-                    await owner.breathe()
-                try:
-                    revision = owner.try_put(key, value) or await self._do(self._store.put_now, key, value)
-                except TypeError:
-                    hashable(key)
-                    raise
+                else:
+                    owner.budget -= 1
+                    if owner.budget < 0:
+                        await owner.breathe()
+                    if not (revision := owner.try_put(key, value, ttl)):
+                        given = (owner.put_now, key, value) if ttl is None else (owner.put, key, value, None, ttl)
+                        revision = await self._do(*given)
+            except TypeError:
+                hashable(key)
+                raise
         else:
             arguments = (key, value, timestamp, ttl, if_revision, if_absent, if_changed, request_id)
             revision = await self._do(self._store.put, *arguments, meta=meta)

@@ -137,7 +137,8 @@ class Owner:
 
     def _bind(self) -> None:
         """Look up once what every call needs."""
-        self._acquire, self._release, self.put_now = self.baton.acquire, self.baton.release, self.store.put_now
+        self._acquire, self._release = self.baton.acquire, self.baton.release
+        self.put, self.put_now = self.store.put, self.store.put_now
         self._is_owned: Callable[[], bool] = self.baton._is_owned  # type: ignore[attr-defined]  # as threading.Condition does
 
     # -- calls from threads --------------------------------------------------------------------------------------------
@@ -169,8 +170,8 @@ class Owner:
             self.set_alarm()
         return reply
 
-    def try_put(self, key: Any, value: Any) -> int:
-        """A plain put on the spot; 0 if it cannot be done on the spot (revisions begin at 1).
+    def try_put(self, key: Any, value: Any, ttl: float | None = None) -> int:
+        """A put of now on the spot; 0 if it cannot be done on the spot (revisions begin at 1).
 
         The eager turn of ``call`` for the most frequent command, without what it does not need.
         """
@@ -180,7 +181,9 @@ class Owner:
             if not self._acquire(False):  # noqa: FBT003
                 return 0
             self.in_turn = True
-            revision: int = self.put_now(self.clock(), key, value)
+            revision: int = (
+                self.put_now(self.clock(), key, value) if ttl is None else self.put(self.clock(), key, value, None, ttl)
+            )
             self.in_turn = False
             self._release()
         except BaseException:  # also an interrupt that came right after the baton was taken
@@ -190,6 +193,8 @@ class Owner:
             self.help()
         if self.gates:
             self.wake_watchers()
+        if ttl is not None and self.store.deadlines.next_due < self.alarm_due:
+            self.set_alarm()
         return revision
 
     def _wait(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:
