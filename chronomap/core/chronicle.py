@@ -188,7 +188,7 @@ class Chronicle(Holdings):
             self.instant = now
             self.feed.tail.append(commit)
             if not self.gathers:
-                self._show(revision, records[0], timeline)
+                self._show(revision, records[0])
             elif expires_at != NEVER:
                 self.deadlines.add(expires_at, "expire", key, timestamp, revision)
         except BaseException:
@@ -197,11 +197,12 @@ class Chronicle(Holdings):
         self._open = None
         return revision
 
-    def _show(self, revision: int, record: Record, timeline: Timeline) -> None:
+    def _show(self, revision: int, record: Record) -> None:
         """Publish a commit of one record, which decides what its key holds now, and bring the indexes up to date with it."""
         _, key, value, _, timestamp, expires_at = record
         self.revision = revision
         self.fold()
+        timeline = self.timelines[key]  # only now: it may have been made anew, with longer revisions
         timeline.since = revision
         if expires_at == NEVER:
             timeline.settled = value
