@@ -211,12 +211,12 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
         if type(value) not in IMMUTABLE:
             value = self._capture(value)
         revision: int
-        plain = timestamp is None and if_revision is None and not if_absent and not if_changed
-        if plain and request_id is None and meta is None and not (annotate.used and annotate.current.get()):
+        plain = if_revision is None and not if_absent and not if_changed and request_id is None
+        if plain and meta is None and not (annotate.used and annotate.current.get()):
             owner = self._owner
             try:
-                if not (revision := owner.try_put(key, value, ttl)):
-                    given = (owner.put_now, key, value) if ttl is None else (owner.put, key, value, None, ttl)
+                if not (revision := owner.try_put(key, value, timestamp, ttl)):
+                    given = owner.putting(key, value, timestamp, ttl)
                     revision = self._do(*given)
             except TypeError:
                 hashable(key)

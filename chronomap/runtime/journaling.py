@@ -194,7 +194,7 @@ class JournalOwner(Owner):
         if sys.is_finalizing():
             raise ClosedError("Python is shutting down, and the map on disk with it; what was acknowledged is safe")
 
-    def try_put(self, key: Any, value: Any, ttl: float | None = None) -> int:  # noqa: ARG002
+    def try_put(self, key: Any, value: Any, timestamp: Any = None, ttl: float | None = None) -> int:  # noqa: ARG002
         """See ``Owner``: never."""
         return 0
 

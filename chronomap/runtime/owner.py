@@ -33,6 +33,7 @@ from chronomap.core.interest import Watcher
 from chronomap.core.records import NEVER, Commit
 from chronomap.core.store import Store
 from chronomap.core.timeline import Timeline
+from chronomap.core.timestamps import Timestamp
 from chronomap.core.turns import only_reads
 from chronomap.errors import ChronoMapError, ClosedError, ForkedError, JournalError
 from chronomap.runtime.blocks import note
@@ -170,8 +171,8 @@ class Owner:
             self.set_alarm()
         return reply
 
-    def try_put(self, key: Any, value: Any, ttl: float | None = None) -> int:
-        """A put of now on the spot; 0 if it cannot be done on the spot (revisions begin at 1).
+    def try_put(self, key: Any, value: Any, timestamp: Timestamp | None = None, ttl: float | None = None) -> int:
+        """A put without conditions on the spot; 0 if it cannot be done on the spot (revisions begin at 1).
 
         The eager turn of ``call`` for the most frequent command, without what it does not need.
         """
@@ -181,9 +182,9 @@ class Owner:
             if not self._acquire(False):  # noqa: FBT003
                 return 0
             self.in_turn = True
-            revision: int = (
-                self.put_now(self.clock(), key, value) if ttl is None else self.put(self.clock(), key, value, None, ttl)
-            )
+            plain = timestamp is None and ttl is None
+            now = self.clock()
+            revision: int = self.put_now(now, key, value) if plain else self.put(now, key, value, timestamp, ttl)
             self.in_turn = False
             self._release()
         except BaseException:  # also an interrupt that came right after the baton was taken
@@ -193,9 +194,14 @@ class Owner:
             self.help()
         if self.gates:
             self.wake_watchers()
-        if ttl is not None and self.store.deadlines.next_due < self.alarm_due:
+        if not plain and self.store.deadlines.next_due < self.alarm_due:
             self.set_alarm()
         return revision
+
+    def putting(self, key: Any, value: Any, timestamp: Timestamp | None, ttl: float | None) -> tuple[Any, ...]:
+        """The same put as a command and its arguments."""
+        plain = timestamp is None and ttl is None
+        return (self.put_now, key, value) if plain else (self.put, key, value, timestamp, ttl)
 
     def _wait(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:
         bell = ThreadBell()
