@@ -20,8 +20,11 @@ from chronomap.core.meta import Meta
 from chronomap.core.records import NEVER, Commit, Record
 from chronomap.errors import JournalError
 from chronomap.journal.encoding import Encoder, Records, turned
+from chronomap.journal.extras import msgspec
 from chronomap.journal.schema import PLAIN_PUT, header_checksum, record_checksum, record_head
 from chronomap.journal.state import State
+
+_write: Final = msgspec.json.Encoder().encode
 
 MOST: Final = 256
 """Rows of one statement: few enough for SQLite's limit of values, and for a text that is remembered."""
@@ -138,7 +141,7 @@ class Group:
         place = 0
         for revision, instant, size, meta in commits:
             if size != 1 or meta:
-                noted = json.dumps(dict(meta)) if meta else None
+                noted = _noted(meta) if meta else None
                 total = sum(self._checksums[place : place + size])
                 self._headers += revision, instant, size, total, noted, header_checksum(revision, instant, size, total, noted)
             place += size
@@ -152,6 +155,14 @@ class Group:
         state.id += len(self._numbers)
         state.records += len(self._numbers)
         state.commits += len(self._headers) // _insert_headers.width
+
+
+def _noted(meta: Meta) -> str:
+    """What is noted with a commit as JSON; ``json`` also writes large numbers and surrogates, in ten times as long."""
+    try:
+        return str(_write(dict(meta)), "utf-8")
+    except (OverflowError, ValueError):
+        return json.dumps(dict(meta))
 
 
 def _spread(values: list[Any], sizes: list[int]) -> list[Any]:

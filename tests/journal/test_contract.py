@@ -12,6 +12,7 @@ import pytest
 from logs import all_of, batch, commits, plain, prune, put, restored, told
 
 from chronomap.core.ledger import Note
+from chronomap.core.meta import Meta
 from chronomap.core.records import CANCELLED, NEVER, Entry
 from chronomap.core.retention import Retention
 from chronomap.core.store import Store
@@ -209,6 +210,20 @@ def test_request_ids_survive(journal: Journal, reopen: Open) -> None:
     for now in both(journal, reopen):
         assert now.load().requests == {"once": ("b", 2)}
         assert [commit.meta for commit in now.replay()] == [(), (("request_id", "once"), ("by", "me")), ()]
+
+
+def test_what_is_noted_comes_back_as_it_is(journal: Journal, reopen: Open) -> None:
+    """Whatever may be in a meta: with its type, to the last digit, and text that UTF-8 has no bytes for."""
+    metas: list[Meta] = [
+        (("n", 1), ("f", 1.0), ("t", True), ("z", -0.0), ("none", None), ("tenth", 0.1), ("", "")),
+        (("by", 'é "quoted"\n\x00'), ("last", 2**63), ("least", -(2**63) - 1)),
+        (("large", 10**300),),
+        (("half", "\ud800"), ("\ud800", "half")),
+    ]
+    for revision, meta in enumerate(metas, 1):
+        journal.append([put(revision, "a", revision, meta=meta)])
+    for now in both(journal, reopen):
+        assert [repr(commit.meta) for commit in now.replay()] == [*map(repr, metas)]
 
 
 def test_erase_removes_every_value(journal: Journal, reopen: Open) -> None:
