@@ -269,8 +269,7 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
             owner = self._owner
             try:
                 if self._store.gathers:  # it waits for the disk, so it need not yield before
-                    given = owner.putting(key, value, timestamp, ttl)
-                    command = await owner.wait(*given)
+                    command = await owner.wait(*owner.putting(key, value, timestamp, ttl))
                     if command.commits:
                         await self._tell(command.commits)
                     revision = command.outcome()
@@ -280,9 +279,8 @@ class AsyncChronoMap(AsyncReads[K, V], AsyncDurable[K, V]):
                     owner.budget -= 1
                     if owner.budget < 0:
                         await owner.breathe()
-                    if not (revision := owner.try_put(key, value, timestamp, ttl)):
-                        given = owner.putting(key, value, timestamp, ttl)
-                        revision = await self._do(*given)
+                    revision = owner.try_put(key, value, timestamp, ttl)
+                    revision = revision or await self._do(*owner.putting(key, value, timestamp, ttl))
             except TypeError:
                 hashable(key)
                 raise

@@ -215,9 +215,7 @@ class ChronoMap(Reads[K, V], SyncDurable[K, V]):
         if plain and meta is None and not (annotate.used and annotate.current.get()):
             owner = self._owner
             try:
-                if not (revision := owner.try_put(key, value, timestamp, ttl)):
-                    given = owner.putting(key, value, timestamp, ttl)
-                    revision = self._do(*given)
+                revision = owner.try_put(key, value, timestamp, ttl) or self._do(*owner.putting(key, value, timestamp, ttl))
             except TypeError:
                 hashable(key)
                 raise

@@ -189,8 +189,8 @@ class Chronicle(Holdings):
             self.feed.tail.append(commit)
             if not self.gathers:
                 self._show(revision, records[0])
-            elif expires_at != NEVER:
-                self.deadlines.add(expires_at, "expire", key, timestamp, revision)
+            else:
+                self._promise(key, timestamp, revision, expires_at, now)
         except BaseException:
             self._recover()
             raise
@@ -204,12 +204,12 @@ class Chronicle(Holdings):
         self.fold()
         timeline = self.timelines[key]  # only now: it may have been made anew, with longer revisions
         timeline.since = revision
+        now = self.instant
         if expires_at == NEVER:
             timeline.settled = value
         else:
-            self.deadlines.add(expires_at, "expire", key, timestamp, revision)
+            self._promise(key, timestamp, revision, expires_at, now)
             self.deadlines.sweep(self._stands)
-        now = self.instant
         if value is MISSING or expires_at <= now:
             self.recency.remove(key)
         elif timestamp == now:

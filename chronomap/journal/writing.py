@@ -24,8 +24,6 @@ from chronomap.journal.extras import msgspec
 from chronomap.journal.schema import PLAIN_PUT, header_checksum, record_checksum, record_head
 from chronomap.journal.state import State
 
-_write: Final = msgspec.json.Encoder().encode
-
 MOST: Final = 256
 """Rows of one statement: few enough for SQLite's limit of values, and for a text that is remembered."""
 
@@ -158,9 +156,9 @@ class Group:
 
 
 def _noted(meta: Meta) -> str:
-    """What is noted with a commit as JSON; ``json`` also writes large numbers and surrogates, in ten times as long."""
+    """What is noted with a commit as JSON; ``json`` also writes large numbers and surrogates, in eight times as long."""
     try:
-        return str(_write(dict(meta)), "utf-8")
+        return msgspec.json.encode(dict(meta)).decode()
     except (OverflowError, ValueError):
         return json.dumps(dict(meta))
 
